@@ -1,0 +1,15 @@
+//! What a domain is: its name, what was asked for it, and the states it may be in. Pure types: nothing here touches a file.
+//! What a newcomer would get wrong: "domain" is Xen's word for a guest, running or not; it has nothing to do with DNS.
+
+pub mod artifact;
+pub mod name;
+pub mod report;
+pub mod size;
+pub mod spec;
+pub mod state;
+
+pub use artifact::{Artifact, ImageConfig, Layer, Platform};
+pub use name::{DomainRef, Name, NameError};
+pub use report::{Quiet, Report, Step};
+pub use spec::{Action, Bind, Network, Spec};
+pub use state::State;

@@ -1,0 +1,81 @@
+//! What was asked for a domain: from flags, or from `key=value` words with xl's names. It is stored with the domain, so that
+//! `start` and a reboot do the same again. What a newcomer would get wrong: paths and variables are bytes, not UTF-8.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// What a domain shall be. Sizes are bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Spec {
+    /// The guest's hostname; the domain's name when it is none.
+    pub hostname: Option<String>,
+    /// The image as the user wrote it.
+    pub image: String,
+    /// The architecture's profile name (`arm64`) that was asked for, if any.
+    pub arch: Option<String>,
+    /// Memory limit in bytes.
+    pub memory: Option<u64>,
+    /// Upper bound of the memory limit in bytes (xl's `maxmem`).
+    pub maxmem: Option<u64>,
+    /// How many CPUs' worth of time the domain may use.
+    pub vcpus: Option<u32>,
+    /// Which CPUs it may use, in cpuset's list form (`0-1,3`).
+    pub cpus: Option<String>,
+    /// How it is connected.
+    pub network: Network,
+    /// Host directories and files to show in the guest.
+    pub binds: Vec<Bind>,
+    /// Variables for the guest's init or command.
+    pub env: Vec<(OsString, OsString)>,
+    /// What to do when the guest powers off.
+    pub on_poweroff: Action,
+    /// What to do when the guest reboots.
+    pub on_reboot: Option<Action>,
+    /// What to do when the guest's init dies or the monitor ends badly.
+    pub on_crash: Action,
+    /// Discard the domain when it ends.
+    pub rm: bool,
+}
+
+/// How a domain is connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Network {
+    /// It shares the host's network.
+    #[default]
+    Host,
+    /// It has a loopback interface only.
+    None,
+}
+
+/// What happens after a domain has ended by itself (xl.cfg's `on_*`; `preserve` and core dumps are not for kernel-sharing guests).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Action {
+    /// It is shut off (with `--rm`: removed).
+    #[default]
+    Destroy,
+    /// It is started again.
+    Restart,
+}
+
+/// One `-v SRC:DST[:ro]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bind {
+    /// Absolute path on the host.
+    pub source: PathBuf,
+    /// Absolute path in the guest.
+    pub target: PathBuf,
+    /// Whether the guest may only read it.
+    pub read_only: bool,
+}
+
+impl Spec {
+    /// What a reboot inside the guest does: restart unless said otherwise, as xl.
+    pub fn on_reboot(&self) -> Action {
+        self.on_reboot.unwrap_or(Action::Restart)
+    }
+}

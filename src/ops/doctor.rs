@@ -1,0 +1,1 @@
+//! `doctor`: what is wrong with this host, and the cure.

@@ -1,0 +1,161 @@
+//! The verbs: one file each. They take locks, ask the state first, undo what failed, and join the rooms below. What a newcomer
+//! would get wrong: a verb never prints and never exits; it returns data, or an [`Error`] whose kind the front turns into an
+//! exit code.
+
+pub mod console;
+pub mod copy;
+pub mod create;
+pub mod doctor;
+pub mod exec;
+pub mod images;
+pub mod info;
+pub mod lifecycle;
+pub mod list;
+pub mod oneshot;
+pub mod registry;
+pub mod run;
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::domain::{DomainRef, Report, State};
+use crate::store::Store;
+
+/// What every verb needs.
+#[derive(Clone)]
+pub struct Ctx {
+    /// The state on disk.
+    pub store: Store,
+    /// Where progress and notes go.
+    pub report: Arc<dyn Report>,
+}
+
+impl fmt::Debug for Ctx {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ctx").field("store", &self.store).finish_non_exhaustive()
+    }
+}
+
+/// What sort of failure it was: the front picks exit code and wording by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The words were wrong (exit 2).
+    Usage,
+    /// No such domain: the front uses xl's wording (exit 1).
+    NoDomain,
+    /// A domain could not be made, or its name is in use (exit 3).
+    Create,
+    /// The command to run was not found in the guest (exit 127).
+    CommandNotFound,
+    /// The command to run could not be executed (exit 126).
+    CommandNotExecutable,
+    /// A signal ended this command (exit 128+N); what it had begun is undone.
+    Interrupted(i32),
+    /// Everything else (exit 1; 125 around one-off and exec).
+    General,
+}
+
+/// One failure: what failed, why (the sources), and what to do.
+#[derive(Debug)]
+pub struct Error {
+    kind: Kind,
+    what: String,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    hint: Option<String>,
+}
+
+/// Result of a verb.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// What failed, in one line without a final period.
+    pub fn new(kind: Kind, what: impl Into<String>) -> Error {
+        Error { kind, what: what.into(), source: None, hint: None }
+    }
+
+    /// A general failure.
+    pub fn general(what: impl Into<String>) -> Error {
+        Error::new(Kind::General, what)
+    }
+
+    /// No such domain.
+    pub fn no_domain(domain: &DomainRef) -> Error {
+        Error::new(Kind::NoDomain, format!("{domain} is an invalid domain identifier (rc=-6)"))
+    }
+
+    /// The verb cannot be done in this state.
+    pub fn state(domain: &str, state: State, verb: &str, hint: &str) -> Error {
+        Error::general(format!("domain '{domain}' is {state}: cannot {verb} it")).hint(hint)
+    }
+
+    /// Why it failed.
+    #[must_use]
+    pub fn because(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// What the user can do.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Error {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// The same failure as another kind.
+    #[must_use]
+    pub fn with_kind(mut self, kind: Kind) -> Error {
+        self.kind = kind;
+        self
+    }
+
+    /// What sort of failure it was.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// What the user can do, if that is known.
+    pub fn cure(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_ref().map(|s| s.as_ref() as &(dyn std::error::Error + 'static))
+    }
+}
+
+impl From<crate::store::Error> for Error {
+    fn from(error: crate::store::Error) -> Error {
+        let hint = match &error {
+            crate::store::Error::NotPrivate(path) => Some(format!("chown root: {0} && chmod 0700 {0}", path.display())),
+            crate::store::Error::Newer { .. } => Some("use the newer pronto, or another --root".to_owned()),
+            crate::store::Error::Io { source, .. } if source.raw_os_error() == Some(libc::ENOSPC) => {
+                Some("free some space, or put the store elsewhere with --root".to_owned())
+            }
+            _ => None,
+        };
+        let kind = if matches!(error, crate::store::Error::NameInUse(_)) { Kind::Create } else { Kind::General };
+        Error {
+            kind,
+            what: error.to_string(),
+            source: std::error::Error::source(&error).map(|s| s.to_string().into()),
+            hint,
+        }
+    }
+}
+
+/// Says that this verb needs root, before anything is touched.
+pub fn need_root(verb: &str) -> Result<()> {
+    if nix::unistd::geteuid().is_root() {
+        return Ok(());
+    }
+    Err(Error::general(format!("{verb} needs root")).hint(format!("run it as root: sudo pronto {verb} …")))
+}

@@ -1,0 +1,1 @@
+//! `binfmt` and `arch`: what runs the binaries of each architecture.

@@ -1,0 +1,7 @@
+//! wip
+/// wip
+#[derive(Debug)]
+pub struct Domain;
+/// wip
+#[derive(Debug)]
+pub struct Record;

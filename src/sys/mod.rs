@@ -1,0 +1,18 @@
+//! The floor of the house: processes, namespaces, mounts, files, sockets, terminals; the only room with `unsafe` and the only
+//! one that starts programs. A newcomer would get wrong that nothing here knows what a domain or an image is: this room
+//! wraps the kernel and says nothing about pronto.
+
+#![allow(unsafe_code, reason = "the one room that talks to the kernel directly; every block says why it is sound")]
+
+pub mod caps;
+pub mod cgroup;
+pub mod fs;
+pub mod host;
+pub mod lock;
+pub mod mount;
+pub mod ns;
+pub mod process;
+pub mod pty;
+pub mod root;
+pub mod signal;
+pub mod sock;

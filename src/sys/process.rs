@@ -1,0 +1,215 @@
+//! The one door for programs: every external tool is started through [`Tool`], which fixes the locale, logs the shell-quoted
+//! line and keeps the end of stderr for the error. What a newcomer would get wrong: a program that must become our child in
+//! new namespaces is not started here but by `sys::ns`.
+
+use std::ffi::{OsStr, OsString};
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+/// A program about to be run, with its words.
+#[derive(Debug)]
+pub struct Tool {
+    command: Command,
+    line: Vec<OsString>,
+}
+
+/// Why a program did not do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum ToolError {
+    /// It could not be started.
+    #[error("cannot run {program}: {source}")]
+    Start {
+        /// The program's name.
+        program: String,
+        /// As execve(2).
+        source: io::Error,
+    },
+    /// It ended badly; `stderr` holds the last lines it said.
+    #[error("{program} failed ({status}){}", tail(.stderr))]
+    Failed {
+        /// The program's name.
+        program: String,
+        /// Its exit status.
+        status: ExitStatus,
+        /// The end of what it wrote to stderr, at most 2 KiB.
+        stderr: String,
+    },
+}
+
+fn tail(stderr: &str) -> String {
+    if stderr.trim().is_empty() { String::new() } else { format!(": {}", stderr.trim()) }
+}
+
+impl Tool {
+    /// A tool by its name (looked up on PATH) or path.
+    pub fn new(program: impl AsRef<OsStr>) -> Tool {
+        #[expect(clippy::disallowed_methods, reason = "this is the door")]
+        let mut command = Command::new(program.as_ref());
+        command.env("LC_ALL", "C").stdin(Stdio::null());
+        Tool { command, line: vec![program.as_ref().to_owned()] }
+    }
+
+    /// Adds one word.
+    #[must_use]
+    pub fn arg(mut self, word: impl AsRef<OsStr>) -> Tool {
+        self.command.arg(word.as_ref());
+        self.line.push(word.as_ref().to_owned());
+        self
+    }
+
+    /// Adds words.
+    #[must_use]
+    pub fn args<S: AsRef<OsStr>>(mut self, words: impl IntoIterator<Item = S>) -> Tool {
+        for word in words {
+            self = self.arg(word);
+        }
+        self
+    }
+
+    /// Sets a variable.
+    #[must_use]
+    pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Tool {
+        self.command.env(name.as_ref(), value.as_ref());
+        self
+    }
+
+    /// The command beneath, for what is not wrapped here (descriptors, pre_exec).
+    pub fn command(&mut self) -> &mut Command {
+        &mut self.command
+    }
+
+    /// Runs it to its end; stdout is returned. Errors: not started, or a status other than 0.
+    pub fn output(mut self) -> Result<Vec<u8>, ToolError> {
+        self.log();
+        self.command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let output = self.command.output().map_err(|source| self.start_error(source))?;
+        if output.status.success() {
+            return Ok(output.stdout);
+        }
+        Err(ToolError::Failed { program: self.program(), status: output.status, stderr: end_of(&output.stderr) })
+    }
+
+    /// Runs it to its end with each line of stdout and stderr given to `line` as it comes (carriage returns end lines too).
+    pub fn stream(mut self, mut line: impl FnMut(&str)) -> Result<(), ToolError> {
+        self.log();
+        let (mut reader, writer) = io::pipe().map_err(|e| self.start_error(e))?;
+        let copy = writer.try_clone().map_err(|e| self.start_error(e))?;
+        self.command.stdout(copy).stderr(writer);
+        let mut child = self.command.spawn().map_err(|source| self.start_error(source))?;
+        // The command keeps its own copies of the pipe's end: they must go, or the reader never sees the end.
+        self.command.stdout(Stdio::null()).stderr(Stdio::null());
+        let mut kept = Vec::new();
+        let mut pending = Vec::new();
+        let mut buffer = [0; 4096];
+        loop {
+            match reader.read(&mut buffer) {
+                Ok(0) => break,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => break,
+                Ok(n) => {
+                    kept.extend_from_slice(&buffer[..n]);
+                    let excess = kept.len().saturating_sub(8192);
+                    kept.drain(..excess);
+                    for &byte in &buffer[..n] {
+                        if byte == b'\n' || byte == b'\r' {
+                            line(&String::from_utf8_lossy(&pending));
+                            pending.clear();
+                        } else {
+                            pending.push(byte);
+                        }
+                    }
+                }
+            }
+        }
+        if !pending.is_empty() {
+            line(&String::from_utf8_lossy(&pending));
+        }
+        let status = child.wait().map_err(|source| self.start_error(source))?;
+        if status.success() {
+            return Ok(());
+        }
+        Err(ToolError::Failed { program: self.program(), status, stderr: end_of(&kept) })
+    }
+
+    /// Starts it and returns the child; stdio is as set by [`Tool::command`].
+    pub fn spawn(mut self) -> Result<Child, ToolError> {
+        self.log();
+        self.command.spawn().map_err(|source| self.start_error(source))
+    }
+
+    fn program(&self) -> String {
+        self.line[0].to_string_lossy().into_owned()
+    }
+
+    fn start_error(&self, source: io::Error) -> ToolError {
+        ToolError::Start { program: self.program(), source }
+    }
+
+    fn log(&self) {
+        tracing::info!(target: "pronto::run", "{}", shell_line(&self.line));
+    }
+}
+
+fn end_of(bytes: &[u8]) -> String {
+    let start = bytes.len().saturating_sub(2048);
+    String::from_utf8_lossy(&bytes[start..]).into_owned()
+}
+
+/// Words as one line that a shell would split into the same words.
+pub fn shell_line<S: AsRef<OsStr>>(words: &[S]) -> String {
+    let quoted: Vec<String> = words.iter().map(|w| shell_quote(w.as_ref())).collect();
+    quoted.join(" ")
+}
+
+fn shell_quote(word: &OsStr) -> String {
+    let plain = |b: &u8| b.is_ascii_alphanumeric() || b"@%_+=:,./-".contains(b);
+    let text = word.to_string_lossy();
+    if !word.is_empty() && word.as_bytes().iter().all(plain) {
+        return text.into_owned();
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+/// The program's path, when `name` is an executable file on PATH (a name with a slash is taken as it is).
+/// `sbin` directories are looked at too: a user's PATH often lacks them.
+pub fn find_program(name: &str) -> Option<PathBuf> {
+    if name.contains('/') {
+        return is_executable(Path::new(name)).then(|| PathBuf::from(name));
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let more = ["/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/bin", "/bin"].map(PathBuf::from);
+    std::env::split_paths(&path).chain(more).map(|dir| dir.join(name)).find(|p| is_executable(p))
+}
+
+fn is_executable(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_says_what_the_program_said() {
+        let error = Tool::new("sh").args(["-c", "echo why >&2; exit 3"]).output().unwrap_err();
+        assert_eq!(error.to_string(), "sh failed (exit status: 3): why");
+        let error = Tool::new("/nonexistent/tool").output().unwrap_err();
+        assert!(error.to_string().starts_with("cannot run /nonexistent/tool: No such file"), "{error}");
+    }
+
+    #[test]
+    fn streaming_gives_lines_and_ends() {
+        let mut lines = Vec::new();
+        Tool::new("sh").args(["-c", "echo a; echo b >&2; printf c"]).stream(|l| lines.push(l.to_owned())).unwrap();
+        lines.sort();
+        assert_eq!(lines, ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn words_are_quoted_for_a_shell() {
+        assert_eq!(shell_line(&["a b", "c", "it's", ""]), r"'a b' c 'it'\''s' ''");
+    }
+}
