@@ -94,3 +94,34 @@ pub fn receive_fd(stream: &UnixStream) -> io::Result<OwnedFd> {
     }
     Err(io::Error::from(io::ErrorKind::InvalidData))
 }
+
+/// A datagram socket with an abstract name (unix(7)): no file, gone with its last holder. It tells who sent what.
+pub fn abstract_datagrams(name: &str) -> io::Result<UnixDatagram> {
+    use std::os::linux::net::SocketAddrExt;
+    let address = std::os::unix::net::SocketAddr::from_abstract_name(name.as_bytes())?;
+    let socket = UnixDatagram::bind_addr(&address)?;
+    socket.set_nonblocking(true)?;
+    nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::PassCred, &true)?;
+    Ok(socket)
+}
+
+/// The next datagram with its sender's PID in our pid namespace (0 when the kernel does not say).
+pub fn receive_from(socket: &UnixDatagram) -> io::Result<(Vec<u8>, i32)> {
+    use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+    let mut buffer = vec![0; 4096];
+    let mut space = nix::cmsg_space!(nix::sys::socket::UnixCredentials, [std::os::fd::RawFd; 4]);
+    let mut slices = [io::IoSliceMut::new(&mut buffer)];
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
+    let message = recvmsg::<()>(socket.as_raw_fd(), &mut slices, Some(&mut space), flags)?;
+    let (length, mut sender) = (message.bytes, 0);
+    for control in message.cmsgs()? {
+        match control {
+            ControlMessageOwned::ScmCredentials(who) => sender = who.pid(),
+            // Descriptors (nspawn sends none) would pile up: closed at once.
+            ControlMessageOwned::ScmRights(fds) => fds.into_iter().for_each(|fd| drop(nix::unistd::close(fd))),
+            _ => {}
+        }
+    }
+    buffer.truncate(length);
+    Ok((buffer, sender))
+}
