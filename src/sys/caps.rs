@@ -135,16 +135,15 @@ impl Sets {
 pub fn drop_to(keep: Mask) -> io::Result<()> {
     for capability in 0..64 {
         // SAFETY: these prctl(2) options take numbers only.
-        match unsafe { libc::prctl(libc::PR_CAPBSET_READ, capability as libc::c_ulong, 0, 0, 0) } {
+        let held = unsafe { libc::prctl(libc::PR_CAPBSET_READ, capability as libc::c_ulong, 0, 0, 0) };
+        if held < 0 {
             // Above the kernel's last capability.
-            -1 => break,
-            1 if keep.0 & (1 << capability) == 0 => {
-                // SAFETY: as above.
-                if unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability as libc::c_ulong, 0, 0, 0) } != 0 {
-                    return Err(io::Error::last_os_error());
-                }
-            }
-            _ => {}
+            break;
+        }
+        let unwanted = held == 1 && keep.0 & (1 << capability) == 0;
+        // SAFETY: as above.
+        if unwanted && unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability as libc::c_ulong, 0, 0, 0) } != 0 {
+            return Err(io::Error::last_os_error());
         }
     }
     // SAFETY: as above.
