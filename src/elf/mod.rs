@@ -92,9 +92,16 @@ impl Header {
         self.interpreter.is_none()
     }
 
-    /// `EI_CLASS`, `EI_DATA`, `e_machine`, `e_flags`: what architecture rules look at.
+    /// `EI_CLASS`, `EI_DATA`, `e_machine`, `e_flags`: what architecture rules look at. For 32-bit ARM the hard-float flag is
+    /// added when the file is silent in `e_flags` but says so by its attributes or its loader (old toolchains, Go).
     pub fn ident(&self) -> (u8, u8, u16, u32) {
-        (self.class as u8, self.data as u8, self.machine, self.flags)
+        const EF_ARM_ABI_FLOAT: u32 = 0x600;
+        const EF_ARM_ABI_FLOAT_HARD: u32 = 0x400;
+        let silent = self.machine == EM_ARM && self.flags & EF_ARM_ABI_FLOAT == 0;
+        let by_attributes = self.arm.is_some_and(|arm| arm.vfp_args == Some(1));
+        let by_loader = self.interpreter.as_ref().is_some_and(|loader| loader.contains("armhf"));
+        let more = if silent && (by_attributes || by_loader) { EF_ARM_ABI_FLOAT_HARD } else { 0 };
+        (self.class as u8, self.data as u8, self.machine, self.flags | more)
     }
 }
 

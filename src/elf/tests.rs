@@ -115,6 +115,20 @@ fn arm_attributes_tell_the_cpu_and_the_float_abi() {
 }
 
 #[test]
+fn a_silent_arm_file_is_known_by_attributes_or_loader() {
+    let arm = |flags, loader: Option<&str>, vfp_args| {
+        let interpreter = loader.map(str::to_owned);
+        let arm = Some(ArmAttributes { cpu_arch: None, vfp_args });
+        let header = parse(&sample()).unwrap();
+        Header { class: Class::Elf32, machine: 40, flags, interpreter, arm, ..header }.ident().3
+    };
+    assert_eq!(arm(0x0500_0000, None, Some(1)), 0x0500_0400);
+    assert_eq!(arm(0x0500_0000, Some("/lib/ld-linux-armhf.so.3"), None), 0x0500_0400);
+    assert_eq!(arm(0x0500_0000, Some("/lib/ld-linux.so.3"), Some(0)), 0x0500_0000);
+    assert_eq!(arm(0x0500_0200, None, Some(1)), 0x0500_0200);
+}
+
+#[test]
 fn arm_attributes_are_found_by_their_section() {
     let mut file = vec![0x7f, b'E', b'L', b'F', 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     let section = attributes(b"\x06\x0a\x1c\x01");
