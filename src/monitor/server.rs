@@ -112,9 +112,8 @@ impl Server<'_> {
     }
 
     fn over(mut self, how: &str) {
-        // A domain whose starter never took it over is discarded: its create has failed.
-        let discard = self.clients.iter().any(|c| c.role == Role::Starter);
-        self.guest.finish(how, discard);
+        let orphan = self.clients.iter().any(|c| c.role == Role::Starter);
+        self.guest.finish(how, orphan);
         self.tell_all(&Event::Ended { how: how.to_owned() });
         // A last chance for slow console clients: half a second, then they are left behind.
         let end = Instant::now() + Duration::from_millis(500);
@@ -310,7 +309,12 @@ impl Server<'_> {
                 }
             }
             Request::Watch => self.clients[at].role = Role::Watcher,
-            Request::Release => self.clients[at].role = Role::Watcher,
+            Request::Release => {
+                if let Err(why) = self.guest.handed_over() {
+                    return Event::Refused { why };
+                }
+                self.clients[at].role = Role::Watcher;
+            }
             Request::Stop { how: How::Kill, .. } => {
                 self.asked = Some(How::Kill);
                 self.guest.kill();

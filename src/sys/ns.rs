@@ -204,3 +204,20 @@ mod tests {
         assert!(file.set_len(0).is_err());
     }
 }
+
+/// Prepares a program to be started away from us: a session of its own, and the descriptors `keep` inherited.
+pub fn detach(command: &mut std::process::Command, keep: [RawFd; 2]) {
+    use std::os::unix::process::CommandExt;
+    // SAFETY: the closure runs between fork and exec and makes system calls only.
+    unsafe {
+        command.pre_exec(move || {
+            libc::setsid();
+            for fd in keep {
+                if libc::fcntl(fd, libc::F_SETFD, 0) < 0 {
+                    return Err(io::Error::last_os_error());
+                }
+            }
+            Ok(())
+        });
+    }
+}
