@@ -82,7 +82,7 @@ impl Server<'_> {
                 // poll(2) itself fails only for want of memory: the guest must not go on unwatched.
                 Err(_) => {
                     self.guest.kill();
-                    self.run.process.wait().ok().map(shell_status)
+                    Some(self.run.process.wait().map_or(255, shell_status))
                 }
             };
             let Some(status) = ended else { continue };
@@ -206,7 +206,7 @@ impl Server<'_> {
         // EIO: nobody has the terminal open any more, which is how a guest's end looks from here.
         if let Ok(n) = pty_file(&self.run).read(&mut buffer) {
             self.show(&buffer[..n]);
-        } else if self.run.process.try_wait().is_ok_and(|s| s.is_none()) {
+        } else {
             // Between the guest's last close and the program's end the terminal is readable without data: do not spin.
             std::thread::sleep(Duration::from_millis(1));
         }

@@ -3,6 +3,7 @@
 //! exit code.
 
 pub mod console;
+pub mod control;
 pub mod copy;
 pub mod create;
 pub mod doctor;

@@ -3,7 +3,6 @@
 //! holds are touched, and the lock is taken before anything is removed.
 
 use crate::domain::State;
-use crate::monitor::protocol::SOCKET;
 use crate::store::domains::{Domain, Ended, Record, now};
 
 use super::{Ctx, Result};
@@ -49,9 +48,4 @@ fn clean(ctx: &Ctx, found: &Domain) -> Result<()> {
     }
     drop(lock);
     Ok(())
-}
-
-/// The run directory's name of the control socket, for those who connect.
-pub(super) fn control(ctx: &Ctx, domain: &Domain) -> std::io::Result<std::os::unix::net::UnixStream> {
-    crate::sys::sock::connect(&ctx.store.run_dir(&domain.record.uuid), SOCKET)
 }

@@ -132,6 +132,10 @@ impl Cage {
             for leaf in ["monitor", "guest"] {
                 make_dir(&base.join(leaf))?;
             }
+            if !self.scope && here.v1.contains_key("name=systemd") {
+                // On a hybrid host nspawn mirrors its v2 path there: made by us, so that it is removed by us.
+                self.add_v1(here, "name=systemd", machine)?;
+            }
         } else if here.v1.contains_key("freezer") {
             self.add_v1(here, "freezer", machine)?;
         }
@@ -169,7 +173,7 @@ impl Cage {
     }
 
     fn add_v1(&mut self, here: &Hierarchies, controller: &str, machine: &str) -> Result<(), Error> {
-        let Some(mount) = here.v1.get(controller) else { return Err(Error::NoController("memory")) };
+        let Some(mount) = here.v1.get(controller) else { return Ok(()) };
         let dir = mount.join("pronto").join(machine);
         make_dir(&dir)?;
         if controller == "cpuset" {
