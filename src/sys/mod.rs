@@ -8,6 +8,7 @@ pub mod caps;
 pub mod cgroup;
 pub mod fs;
 pub mod host;
+pub mod kvm;
 pub mod lock;
 pub mod mount;
 pub mod ns;
