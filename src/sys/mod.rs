@@ -11,6 +11,7 @@ pub mod devices;
 pub mod fs;
 pub mod host;
 pub mod jail;
+pub mod kvm;
 pub mod lock;
 pub mod mount;
 pub mod ns;
