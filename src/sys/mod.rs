@@ -16,3 +16,4 @@ pub mod pty;
 pub mod root;
 pub mod signal;
 pub mod sock;
+pub mod unpack;
