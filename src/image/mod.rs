@@ -6,6 +6,7 @@
 pub mod catalogue;
 pub mod digest;
 pub mod net;
+pub mod oci;
 pub mod platform;
 pub mod reference;
 pub mod tarball;

@@ -18,8 +18,8 @@ use crate::store::images::{self, Entry};
 use crate::store::layers::{self, Claimed, Meta};
 use crate::sys::fs;
 
-/// The tarball at `path` (absolute): what is stored of it when the file has not changed, else unpacked now.
-pub fn from_file(store: &Store, path: &Path, force: bool, report: &dyn Report) -> Result<Entry> {
+/// The tarball at `path` (absolute): what is stored of it when the file has not changed, else unpacked now; and whether it was.
+pub fn from_file(store: &Store, path: &Path, force: bool, report: &dyn Report) -> Result<(Entry, bool)> {
     let shown = path.display().to_string();
     let open = || {
         let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
@@ -31,20 +31,20 @@ pub fn from_file(store: &Store, path: &Path, force: bool, report: &dyn Report) -
     let fresh = || stored(store, &shown, |e| !force && e.stamp.as_deref() == Some(&stamp));
     let waiting = || report.note(&format!("another pronto is unpacking {shown}: waiting for it"));
     let claim = match layers::claim(store, &claim_name(&shown), fresh, waiting)? {
-        Claimed::There(entry) => return Ok(entry),
+        Claimed::There(entry) => return Ok((entry, false)),
         Claimed::Mine(claim) => claim,
     };
     let entry = unpack_file(store, &claim, &mut file, meta.size(), &shown, Some(stamp.clone()), report)?;
     keep(store, &shown, &entry)?;
-    Ok(entry)
+    Ok((entry, true))
 }
 
 /// The tarball at `url`: what is stored of it unless `force`, else downloaded (going on where an earlier try stopped).
-pub fn from_url(store: &Store, url: &str, force: bool, report: &dyn Report) -> Result<Entry> {
+pub fn from_url(store: &Store, url: &str, force: bool, report: &dyn Report) -> Result<(Entry, bool)> {
     let fresh = || stored(store, url, |_| !force);
     let waiting = || report.note(&format!("another pronto is fetching {url}: waiting for it"));
     let claim = match layers::claim(store, &claim_name(url), fresh, waiting)? {
-        Claimed::There(entry) => return Ok(entry),
+        Claimed::There(entry) => return Ok((entry, false)),
         Claimed::Mine(claim) => claim,
     };
     let partial = Partial::open(store, url)?;
@@ -59,7 +59,7 @@ pub fn from_url(store: &Store, url: &str, force: bool, report: &dyn Report) -> R
     }
     let entry = entry?;
     keep(store, url, &entry)?;
-    Ok(entry)
+    Ok((entry, true))
 }
 
 /// What is stored of a tarball, whole and good enough.
@@ -106,7 +106,10 @@ fn unpack_file(
     let unpacked = unpack::unpack(job, &claim.directory()?)?;
     super::note_lost(&what, &unpacked, report);
     let key = unpacked.digest.hex().to_owned();
-    claim.publish(&key, Meta { size: unpacked.size, entries: unpacked.entries, opaque_root: false, boot: None })?;
+    claim.publish(
+        &key,
+        Meta { size: unpacked.size, entries: unpacked.entries, opaque_root: false, parent: None, boot: None },
+    )?;
     step.done("");
     Ok(Entry {
         platform: None,

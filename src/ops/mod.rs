@@ -12,6 +12,7 @@ pub mod info;
 pub mod lifecycle;
 pub mod list;
 pub mod oneshot;
+pub mod provision;
 pub mod registry;
 pub mod run;
 

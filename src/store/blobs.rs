@@ -31,15 +31,11 @@ pub fn get(store: &Store, hex: &str) -> Result<Option<Vec<u8>>> {
     }
 }
 
-/// Removes the blobs that `keep` does not want.
-pub fn retain(store: &Store, keep: impl Fn(&str) -> bool) -> Result<()> {
-    let dir = store.blobs();
-    for entry in std::fs::read_dir(&dir).map_err(Error::io(&dir))? {
-        let entry = entry.map_err(Error::io(&dir))?;
-        let name = entry.file_name();
-        if name.to_str().is_some_and(|hex| path(store, hex).is_ok() && !keep(hex)) {
-            std::fs::remove_file(entry.path()).map_err(Error::io(&entry.path()))?;
-        }
+/// Removes a blob; one that is not there is fine.
+pub fn remove(store: &Store, hex: &str) -> Result<()> {
+    let path = path(store, hex)?;
+    match std::fs::remove_file(&path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(&path)(e)),
+        _ => Ok(()),
     }
-    Ok(())
 }

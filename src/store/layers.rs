@@ -28,6 +28,9 @@ pub struct Meta {
     /// It hides every layer below it (overlayfs does not obey that mark on a layer's root, so the stack must).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub opaque_root: bool,
+    /// The digest of the image that it was made on top of; it goes when that image goes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
     /// The boot during which alone it counts; none once it is safely on the disk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boot: Option<String>,
@@ -208,18 +211,22 @@ pub fn keys(store: &Store) -> Result<BTreeSet<String>> {
     Ok(out)
 }
 
-/// Removes a layer. The caller holds the store's lock and knows that nothing uses it. The record goes first, so that a layer
-/// that is half gone does not count.
-pub fn remove(store: &Store, key: &str) -> Result<()> {
+/// Takes a layer away and returns what is left to be removed, which needs no lock. The caller holds the store's lock and knows
+/// that nothing uses the layer. The record goes first: a layer without one does not count.
+pub fn set_aside(store: &Store, key: &str) -> Result<PathBuf> {
     check_key(key)?;
     let path = record(store, key);
     match std::fs::remove_file(&path) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::io(&path)(e)),
         _ => {}
     }
-    // Out of the way at once; the removal itself may take a while and needs no lock.
     let tree = store.layer(key);
-    fs::remove_tree(&tree).map_err(Error::io(&tree))
+    // Nobody claims that name, so a sweep removes it if we do not live to.
+    let aside = store.layers().join(format!(".tmp-gone-{}-{key}", std::process::id()));
+    match std::fs::rename(&tree, &aside) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(&tree)(e)),
+        _ => Ok(aside),
+    }
 }
 
 /// The layers that a domain's record names, with the domain's name. Read as plain JSON: `artifact.layers[].stored`.
@@ -276,7 +283,7 @@ mod tests {
     }
 
     fn plain(size: u64) -> Meta {
-        Meta { size, entries: 1, opaque_root: false, boot: None }
+        Meta { size, entries: 1, opaque_root: false, parent: None, boot: None }
     }
 
     #[test]
@@ -295,7 +302,8 @@ mod tests {
         assert!(matches!(super::claim(&store, "k", || meta(&store, "k"), || ()).unwrap(), Claimed::There(_)));
         assert_eq!(std::fs::read_dir(claims(&store)).unwrap().count(), 0, "no lock is left behind");
         assert_eq!(keys(&store).unwrap(), BTreeSet::from(["k".to_owned()]));
-        remove(&store, "k").unwrap();
+        fs::remove_tree(&set_aside(&store, "k").unwrap()).unwrap();
+        assert_eq!(std::fs::read_dir(store.layers()).unwrap().count(), 0);
         assert!(keys(&store).unwrap().is_empty());
     }
 

@@ -151,7 +151,7 @@ fn broken(why: &io::Error) -> String {
 }
 
 /// The [`Error`] that a reader put into its `io::Error`, or one about reading.
-fn carried(error: io::Error, what: &str) -> Error {
+pub(super) fn carried(error: io::Error, what: &str) -> Error {
     match error.downcast::<Error>() {
         Ok(inner) => inner,
         Err(error) => Error::Io { what: format!("cannot read {what}"), source: error },
