@@ -17,6 +17,7 @@ pub mod lifecycle;
 pub mod list;
 pub mod monitor;
 pub mod oneshot;
+pub mod provision;
 pub mod registry;
 pub mod run;
 pub mod sweep;

@@ -21,3 +21,4 @@ pub mod root;
 pub mod seccomp;
 pub mod signal;
 pub mod sock;
+pub mod unpack;
