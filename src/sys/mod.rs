@@ -6,6 +6,7 @@
 
 pub mod caps;
 pub mod cgroup;
+pub mod clock;
 pub mod fs;
 pub mod host;
 pub mod lock;
