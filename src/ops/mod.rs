@@ -9,6 +9,7 @@ pub mod doctor;
 pub mod exec;
 pub mod images;
 pub mod info;
+pub mod inspect;
 pub mod lifecycle;
 pub mod list;
 pub mod oneshot;

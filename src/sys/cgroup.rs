@@ -1,1 +1,462 @@
-//! cgroup
+//! A domain's control groups: one per domain, in the v2 tree where there is one, in v1 hierarchies for what v2 lacks there.
+//! What a newcomer would get wrong: on a hybrid host the v2 tree has no controllers, yet freezing, killing and CPU times
+//! work in it (they belong to cgroup v2's core); only limits need a controller.
+//!
+//! ```text
+//! <base>/            pronto/<machine> in the v2 tree, or the transient scope that systemd delegated to us
+//!   monitor/         the monitor itself
+//!   guest/           nspawn, which makes payload/ and supervisor/ below; frozen, killed and limited as a whole
+//! <v1 controller>/pronto/<machine>/      only for controllers that v2 does not have here
+//! ```
+//!
+//! Source: kernel cgroup-v2.rst, cgroup-v1/*.rst.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+/// Where the hierarchies are mounted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Hierarchies {
+    /// The v2 tree.
+    pub v2: Option<PathBuf>,
+    /// v1 mount points by controller (`memory`, `cpu`, `name=systemd`).
+    pub v1: BTreeMap<String, PathBuf>,
+}
+
+impl Hierarchies {
+    /// Reads the text of `/proc/self/mountinfo` (proc(5)).
+    pub fn parse(mountinfo: &str) -> Hierarchies {
+        let mut found = Hierarchies::default();
+        for line in mountinfo.lines() {
+            let Some((left, right)) = line.split_once(" - ") else { continue };
+            let Some(point) = left.split(' ').nth(4) else { continue };
+            let mut right = right.split(' ');
+            match right.next() {
+                Some("cgroup2") => found.v2 = Some(PathBuf::from(point)),
+                Some("cgroup") => {
+                    for option in right.nth(1).unwrap_or_default().split(',') {
+                        found.v1.insert(option.to_owned(), PathBuf::from(point));
+                    }
+                }
+                _ => {}
+            }
+        }
+        found
+    }
+
+    /// This host's.
+    pub fn here() -> Hierarchies {
+        Hierarchies::parse(&fs::read_to_string("/proc/self/mountinfo").unwrap_or_default())
+    }
+
+    /// Whether the v2 tree has this controller.
+    pub fn v2_has(&self, controller: &str) -> bool {
+        self.v2.as_ref().is_some_and(|v2| words(&v2.join("cgroup.controllers")).iter().any(|w| w == controller))
+    }
+
+    /// Whether a limit by this controller can be enforced here.
+    pub fn can_limit(&self, controller: &str) -> bool {
+        self.v2_has(controller) || self.v1.contains_key(controller)
+    }
+}
+
+/// What a domain may use at most.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of memory.
+    pub memory: Option<u64>,
+    /// CPUs' worth of time.
+    pub cpus: Option<u32>,
+    /// The CPUs it may run on, `0-1,3`.
+    pub cpuset: Option<String>,
+}
+
+/// Why a domain's cgroup could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A directory or file of a hierarchy.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// Which one.
+        path: PathBuf,
+        /// As the system call.
+        source: io::Error,
+    },
+    /// A limit was asked for that nothing here can enforce.
+    #[error("this host has no '{0}' cgroup controller that pronto can use, so the limit could not be enforced")]
+    NoController(&'static str),
+}
+
+/// The cgroups of one domain. It is stored in the run record, so any command can find them again.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cage {
+    /// `<base>` in the v2 tree.
+    pub base: Option<PathBuf>,
+    /// Directories in v1 hierarchies, by controller.
+    pub v1: BTreeMap<String, PathBuf>,
+    /// Whether systemd owns the base (a scope): it removes it itself.
+    pub scope: bool,
+}
+
+const CONTROLLERS: [&str; 3] = ["memory", "cpu", "cpuset"];
+
+impl Cage {
+    /// Makes the cgroups of `machine`, with limits. `scope` is the cgroup that systemd delegated to us, if it did.
+    /// Errors: see [`Error`]; what was made is removed again.
+    pub fn make(here: &Hierarchies, scope: Option<&Path>, machine: &str, limits: &Limits) -> Result<Cage, Error> {
+        let mut cage = Cage::default();
+        let made = cage.build(here, scope, machine, limits);
+        if made.is_err() {
+            cage.remove();
+        }
+        made.map(|()| cage)
+    }
+
+    fn build(&mut self, here: &Hierarchies, scope: Option<&Path>, machine: &str, limits: &Limits) -> Result<(), Error> {
+        if let Some(scope) = scope {
+            self.scope = true;
+            self.base = Some(scope.to_owned());
+        } else if let Some(v2) = &here.v2 {
+            let base = v2.join("pronto").join(machine);
+            // A host whose tree cannot be written (a container's) has no cgroup for us: pause and limits are refused then.
+            if make_dir(&base).is_ok() {
+                self.base = Some(base);
+            }
+        }
+        if let Some(base) = self.base.clone() {
+            for leaf in ["monitor", "guest"] {
+                make_dir(&base.join(leaf))?;
+            }
+        } else if here.v1.contains_key("freezer") {
+            self.add_v1(here, "freezer", machine)?;
+        }
+        self.apply(here, machine, limits)
+    }
+
+    /// systemd's scope still holds the monitor in its root when this runs: controllers come down once it has moved.
+    fn apply(&mut self, here: &Hierarchies, machine: &str, limits: &Limits) -> Result<(), Error> {
+        for controller in CONTROLLERS {
+            if let (true, Some(base)) = (here.v2_has(controller), self.base.clone()) {
+                if self.scope {
+                    let me = std::process::id();
+                    let _ = write(&base.join("monitor/cgroup.procs"), &me.to_string());
+                }
+                let v2 = here.v2.clone().unwrap_or_default();
+                let between = [v2.clone(), v2.join("pronto"), base];
+                for dir in between.iter().skip(if self.scope { 2 } else { 0 }) {
+                    let _ = write(&dir.join("cgroup.subtree_control"), &format!("+{controller}"));
+                }
+            } else if here.v1.contains_key(controller) && self.wants_v1(controller, limits) {
+                self.add_v1(here, controller, machine)?;
+            }
+        }
+        self.limit(limits)
+    }
+
+    /// v1 memory is always joined where v2 does not account memory: summing up the Pss of every process instead would make
+    /// `list` a hundred times slower. The others only for a limit.
+    fn wants_v1(&self, controller: &str, limits: &Limits) -> bool {
+        match controller {
+            "memory" => true,
+            "cpu" => limits.cpus.is_some(),
+            _ => limits.cpuset.is_some(),
+        }
+    }
+
+    fn add_v1(&mut self, here: &Hierarchies, controller: &str, machine: &str) -> Result<(), Error> {
+        let Some(mount) = here.v1.get(controller) else { return Err(Error::NoController("memory")) };
+        let dir = mount.join("pronto").join(machine);
+        make_dir(&dir)?;
+        if controller == "cpuset" {
+            // A v1 cpuset is unusable until it names its CPUs and memory nodes, and so is its parent.
+            for dir in [mount.join("pronto"), dir.clone()] {
+                for file in ["cpuset.cpus", "cpuset.mems"] {
+                    let above = dir.parent().map(|p| first_line(&p.join(file))).unwrap_or_default();
+                    if first_line(&dir.join(file)).is_empty() {
+                        write(&dir.join(file), &above)?;
+                    }
+                }
+            }
+        }
+        self.v1.insert(controller.to_owned(), dir);
+        Ok(())
+    }
+
+    /// Sets limits on the guest's part. Errors: [`Error::NoController`] where a limit could not be enforced.
+    pub fn limit(&self, limits: &Limits) -> Result<(), Error> {
+        const PERIOD: u64 = 100_000; // microseconds, the kernel's default
+        if let Some(bytes) = limits.memory {
+            self.set("memory", &[("memory.max", bytes.to_string())], &[("memory.limit_in_bytes", bytes.to_string())])?;
+        }
+        if let Some(cpus) = limits.cpus {
+            let quota = PERIOD * u64::from(cpus);
+            let v1 = [("cpu.cfs_period_us", PERIOD.to_string()), ("cpu.cfs_quota_us", quota.to_string())];
+            self.set("cpu", &[("cpu.max", format!("{quota} {PERIOD}"))], &v1)?;
+        }
+        if let Some(list) = &limits.cpuset {
+            self.set("cpuset", &[("cpuset.cpus", list.clone())], &[("cpuset.cpus", list.clone())])?;
+        }
+        Ok(())
+    }
+
+    fn set(&self, controller: &'static str, v2: &[(&str, String)], v1: &[(&str, String)]) -> Result<(), Error> {
+        let (dir, files) = match (self.guest(), self.v1.get(controller)) {
+            (Some(guest), _) if guest.join(v2[0].0).exists() => (guest, v2),
+            (_, Some(dir)) => (dir.clone(), v1),
+            _ => return Err(Error::NoController(controller)),
+        };
+        files.iter().try_for_each(|(file, value)| write(&dir.join(file), value))
+    }
+
+    /// The guest's part in the v2 tree.
+    pub fn guest(&self) -> Option<PathBuf> {
+        self.base.as_ref().map(|b| b.join("guest"))
+    }
+
+    /// Moves the calling monitor (`pid`) into its own leaf.
+    pub fn join_monitor(&self, pid: u32) -> Result<(), Error> {
+        self.base.as_ref().map_or(Ok(()), |base| write(&base.join("monitor/cgroup.procs"), &pid.to_string()))
+    }
+
+    /// Moves a process into the guest's part, in every hierarchy.
+    pub fn join_guest(&self, pid: u32) -> Result<(), Error> {
+        let dirs = self.guest().into_iter().chain(self.v1.values().cloned());
+        dirs.map(|dir| write(&dir.join("cgroup.procs"), &pid.to_string())).collect()
+    }
+
+    /// Whether it can be paused at all.
+    pub fn can_freeze(&self) -> bool {
+        self.base.is_some() || self.v1.contains_key("freezer")
+    }
+
+    /// Freezes or thaws the guest, and waits until the kernel says that it is so (at most 10 s).
+    pub fn freeze(&self, frozen: bool) -> Result<(), Error> {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        if let Some(guest) = self.guest() {
+            write(&guest.join("cgroup.freeze"), if frozen { "1" } else { "0" })?;
+        } else if let Some(dir) = self.v1.get("freezer") {
+            write(&dir.join("freezer.state"), if frozen { "FROZEN" } else { "THAWED" })?;
+        } else {
+            return Err(Error::NoController("freezer"));
+        }
+        while self.is_frozen() != frozen {
+            if Instant::now() > deadline {
+                let source = io::Error::from(io::ErrorKind::TimedOut);
+                return Err(Error::Io { path: self.guest().unwrap_or_default(), source });
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
+    /// Whether the guest is frozen now.
+    pub fn is_frozen(&self) -> bool {
+        match (self.guest(), self.v1.get("freezer")) {
+            (Some(guest), _) => field(&guest.join("cgroup.events"), "frozen") == Some(1),
+            (None, Some(dir)) => first_line(&dir.join("freezer.state")) == "FROZEN",
+            _ => false,
+        }
+    }
+
+    /// Kills everything in the guest's part, frozen or not. cgroup.kill needs Linux 5.14; before that, one by one.
+    pub fn kill(&self) {
+        let Some(guest) = self.guest() else { return };
+        if write(&guest.join("cgroup.kill"), "1").is_err() {
+            for pid in self.pids() {
+                let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+            }
+        }
+        let _ = write(&guest.join("cgroup.freeze"), "0");
+    }
+
+    /// Every process of the guest, as PIDs of our namespace.
+    pub fn pids(&self) -> Vec<i32> {
+        let mut found = Vec::new();
+        if let Some(guest) = self.guest() {
+            each_below(&guest, &mut |dir| {
+                let text = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
+                found.extend(text.lines().filter_map(|l| l.parse::<i32>().ok()));
+            });
+        } else if let Some(dir) = self.v1.values().next() {
+            let text = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
+            found.extend(text.lines().filter_map(|l| l.parse::<i32>().ok()));
+        }
+        found
+    }
+
+    /// Whether no process is left in the guest's part.
+    pub fn is_empty(&self) -> bool {
+        self.guest().is_none_or(|guest| field(&guest.join("cgroup.events"), "populated") != Some(1))
+    }
+
+    /// CPU time used, in microseconds.
+    pub fn cpu_micros(&self) -> u64 {
+        self.guest().and_then(|g| field(&g.join("cpu.stat"), "usage_usec")).unwrap_or(0)
+    }
+
+    /// Bytes in use, where something accounts them.
+    pub fn memory_used(&self) -> Option<u64> {
+        let v2 = self.guest().map(|g| g.join("memory.current"));
+        let v1 = self.v1.get("memory").map(|d| d.join("memory.usage_in_bytes"));
+        v2.into_iter().chain(v1).find_map(|file| first_line(&file).parse().ok())
+    }
+
+    /// The memory limit in bytes, if there is one.
+    pub fn memory_limit(&self) -> Option<u64> {
+        let v2 = self.guest().map(|g| g.join("memory.max"));
+        let v1 = self.v1.get("memory").map(|d| d.join("memory.limit_in_bytes"));
+        let limit = v2.into_iter().chain(v1).find_map(|file| first_line(&file).parse::<u64>().ok())?;
+        // v1 writes "no limit" as a huge number, rounded to pages.
+        (limit < 1 << 60).then_some(limit)
+    }
+
+    /// Removes the cgroups; what is still in use is retried for a second, then left for the next command to remove.
+    pub fn remove(&self) {
+        let base = self.base.iter().map(|b| (b.clone(), !self.scope));
+        let v1 = self.v1.values().map(|d| (d.clone(), true));
+        for (dir, itself) in base.chain(v1) {
+            for _ in 0..100 {
+                remove_below(&dir);
+                if !itself || fs::remove_dir(&dir).is_ok() || !dir.exists() {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            if itself {
+                // The common parent goes with its last domain; another domain's keeps it.
+                let _ = dir.parent().map(fs::remove_dir);
+            }
+        }
+    }
+}
+
+/// The v2 cgroup of this process as a directory, out of `/proc/self/cgroup`.
+pub fn own_v2(here: &Hierarchies) -> Option<PathBuf> {
+    let text = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let path = text.lines().find_map(|l| l.strip_prefix("0::/"))?;
+    Some(here.v2.as_ref()?.join(path))
+}
+
+/// Moves process `pid` into the cgroups that `like` is in. Errors: as writing cgroup.procs; v1 hierarchies are joined where
+/// they can be.
+pub fn join_like(here: &Hierarchies, pid: u32, like: i32) -> io::Result<()> {
+    let text = fs::read_to_string(format!("/proc/{like}/cgroup"))?;
+    for line in text.lines() {
+        let mut parts = line.splitn(3, ':');
+        let (Some(_), Some(controllers), Some(path)) = (parts.next(), parts.next(), parts.next()) else { continue };
+        let path = path.trim_start_matches('/');
+        if controllers.is_empty() {
+            if let Some(v2) = &here.v2 {
+                fs::OpenOptions::new().write(true).open(v2.join(path).join("cgroup.procs")).and_then(|mut f| {
+                    io::Write::write_all(&mut f, pid.to_string().as_bytes())
+                })?;
+            }
+        } else if let Some(mount) = controllers.split(',').find_map(|c| here.v1.get(c)) {
+            let _ = write(&mount.join(path).join("cgroup.procs"), &pid.to_string());
+        }
+    }
+    Ok(())
+}
+
+fn make_dir(dir: &Path) -> Result<(), Error> {
+    let mut last = Ok(());
+    // The parent may be removed by the end of another domain between the two mkdirs of create_dir_all.
+    for _ in 0..10 {
+        last = fs::create_dir_all(dir);
+        if last.is_ok() {
+            return Ok(());
+        }
+    }
+    last.map_err(|source| Error::Io { path: dir.to_owned(), source })
+}
+
+fn write(file: &Path, value: &str) -> Result<(), Error> {
+    let open = fs::OpenOptions::new().write(true).open(file);
+    open.and_then(|mut f| io::Write::write_all(&mut f, value.as_bytes()))
+        .map_err(|source| Error::Io { path: file.to_owned(), source })
+}
+
+fn first_line(file: &Path) -> String {
+    fs::read_to_string(file).unwrap_or_default().lines().next().unwrap_or_default().to_owned()
+}
+
+fn words(file: &Path) -> Vec<String> {
+    fs::read_to_string(file).unwrap_or_default().split_whitespace().map(str::to_owned).collect()
+}
+
+fn field(file: &Path, key: &str) -> Option<u64> {
+    let text = fs::read_to_string(file).ok()?;
+    text.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix(' ')?.parse().ok())
+}
+
+fn each_below(dir: &Path, visit: &mut impl FnMut(&Path)) {
+    visit(dir);
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|t| t.is_dir()) {
+            each_below(&entry.path(), visit);
+        }
+    }
+}
+
+fn remove_below(dir: &Path) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|t| t.is_dir()) {
+            remove_below(&entry.path());
+            let _ = fs::remove_dir(entry.path());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HYBRID: &str = "\
+24 23 0:21 / /sys/fs/cgroup rw shared:4 - tmpfs tmpfs rw,mode=755
+25 24 0:22 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory
+26 24 0:23 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct
+27 24 0:24 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,name=systemd
+28 24 0:25 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw
+";
+
+    #[test]
+    fn hierarchies_of_a_hybrid_host() {
+        let found = Hierarchies::parse(HYBRID);
+        assert_eq!(found.v2.as_deref(), Some(Path::new("/sys/fs/cgroup/unified")));
+        assert_eq!(found.v1["cpuacct"], Path::new("/sys/fs/cgroup/cpu,cpuacct"));
+        assert_eq!(found.v1["name=systemd"], Path::new("/sys/fs/cgroup/systemd"));
+        let pure = Hierarchies::parse("30 23 0:26 / /sys/fs/cgroup rw shared:4 - cgroup2 cgroup2 rw,nsdelegate\n");
+        assert_eq!(pure.v2.as_deref(), Some(Path::new("/sys/fs/cgroup")));
+        assert!(pure.v1.is_empty());
+    }
+
+    #[test]
+    fn a_cage_is_made_limited_and_gone() {
+        let here = Hierarchies::here();
+        if !nix::unistd::geteuid().is_root() || here.v2.is_none() {
+            let _ = io::Write::write_all(&mut io::stderr(), b"skipped: needs root and a cgroup v2 tree\n");
+            return;
+        }
+        let machine = format!("pronto-unit-{}", std::process::id());
+        let cage = Cage::make(&here, None, &machine, &Limits::default()).unwrap();
+        let base = cage.base.clone().unwrap();
+        assert!(base.join("guest").is_dir() && cage.is_empty() && !cage.is_frozen());
+        cage.freeze(true).unwrap();
+        assert!(cage.is_frozen());
+        cage.freeze(false).unwrap();
+        let limits = Limits { memory: Some(64 << 20), ..Limits::default() };
+        if here.can_limit("memory") {
+            cage.limit(&limits).unwrap();
+            assert_eq!(cage.memory_limit(), Some(64 << 20));
+        } else {
+            assert!(matches!(cage.limit(&limits), Err(Error::NoController("memory"))));
+        }
+        cage.remove();
+        assert!(!base.exists() && cage.v1.values().all(|d| !d.exists()));
+    }
+}

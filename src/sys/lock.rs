@@ -1,6 +1,7 @@
-//! Locks between processes, and the sign that somebody is alive: a flock(2) is dropped by the kernel with its last holder,
-//! however that one ended. What a newcomer would get wrong: the lock belongs to the open file *description*, so a child
-//! that inherits the descriptor holds it too; that is how a creator hands a domain's lock to its monitor without a gap.
+//! Locks between processes, and the sign that somebody is alive: the kernel drops a lock with its last holder, however that
+//! one ended. What a newcomer would get wrong: these are open-file-description locks (fcntl(2), F_OFD_SETLK), so a child
+//! that inherits the descriptor holds the lock too; that is how a creator hands a domain's lock to its monitor without a
+//! gap. And asking whether a lock is held must not take it, or the asker would turn away a rightful taker (flock(2) would).
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -13,11 +14,11 @@ use std::path::Path;
 pub struct Lock(File);
 
 impl Lock {
-    /// Waits for the lock on the file at `path`, which is made (`0600`) when it is missing. Errors: as open(2), flock(2).
+    /// Waits for the lock on the file at `path`, which is made (`0600`) when it is missing. Errors: as open(2), fcntl(2).
     pub fn wait(path: &Path) -> io::Result<Lock> {
         loop {
             let file = open(path)?;
-            flock(&file, libc::LOCK_EX)?;
+            set(&file, libc::F_OFD_SETLKW)?;
             if still_there(&file, path) {
                 return Ok(Lock(file));
             }
@@ -28,8 +29,8 @@ impl Lock {
     pub fn try_take(path: &Path) -> io::Result<Option<Lock>> {
         loop {
             let file = open(path)?;
-            match flock(&file, libc::LOCK_EX | libc::LOCK_NB) {
-                Err(e) if e.raw_os_error() == Some(libc::EWOULDBLOCK) => return Ok(None),
+            match set(&file, libc::F_OFD_SETLK) {
+                Err(e) if matches!(e.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => return Ok(None),
                 Err(e) => return Err(e),
                 Ok(()) if still_there(&file, path) => return Ok(Some(Lock(file))),
                 Ok(()) => {}
@@ -39,15 +40,16 @@ impl Lock {
 
     /// Whether somebody holds the lock at `path` now; a missing file is held by nobody.
     pub fn is_held(path: &Path) -> io::Result<bool> {
-        let file = match OpenOptions::new().read(true).custom_flags(libc::O_CLOEXEC).open(path) {
+        let file = match File::open(path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
             other => other?,
         };
-        match flock(&file, libc::LOCK_SH | libc::LOCK_NB) {
-            Err(e) if e.raw_os_error() == Some(libc::EWOULDBLOCK) => Ok(true),
-            Err(e) => Err(e),
-            Ok(()) => Ok(false),
+        let mut want = whole_file();
+        // SAFETY: F_OFD_GETLK reads and writes the flock structure that we own; the descriptor is open.
+        if unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &mut want) } < 0 {
+            return Err(io::Error::last_os_error());
         }
+        Ok(i32::from(want.l_type) != i32::from(libc::F_UNLCK as i16))
     }
 
     /// Takes over a lock whose descriptor was inherited.
@@ -83,10 +85,14 @@ fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
 }
 
-fn flock(file: &File, operation: i32) -> io::Result<()> {
+fn whole_file() -> libc::flock {
+    libc::flock { l_type: libc::F_WRLCK as i16, l_whence: libc::SEEK_SET as i16, l_start: 0, l_len: 0, l_pid: 0 }
+}
+
+fn set(file: &File, command: i32) -> io::Result<()> {
     loop {
-        // SAFETY: flock(2) takes a descriptor, which `file` keeps open, and a number.
-        if unsafe { libc::flock(file.as_raw_fd(), operation) } == 0 {
+        // SAFETY: F_OFD_SETLK[W] reads the flock structure; the descriptor is open.
+        if unsafe { libc::fcntl(file.as_raw_fd(), command, &whole_file()) } == 0 {
             return Ok(());
         }
         let error = io::Error::last_os_error();
@@ -96,7 +102,7 @@ fn flock(file: &File, operation: i32) -> io::Result<()> {
     }
 }
 
-/// A lock file may be removed between our open and our flock: then what we locked is nobody's lock.
+/// A lock file may be removed between our open and our lock: then what we locked is nobody's lock.
 fn still_there(file: &File, path: &Path) -> bool {
     match (file.metadata(), std::fs::metadata(path)) {
         (Ok(ours), Ok(now)) => ours.dev() == now.dev() && ours.ino() == now.ino(),

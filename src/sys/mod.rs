@@ -7,13 +7,17 @@
 pub mod caps;
 pub mod cgroup;
 pub mod clock;
+pub mod fail;
+pub mod devices;
 pub mod fs;
 pub mod host;
+pub mod jail;
 pub mod lock;
 pub mod mount;
 pub mod ns;
 pub mod process;
 pub mod pty;
 pub mod root;
+pub mod seccomp;
 pub mod signal;
 pub mod sock;

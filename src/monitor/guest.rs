@@ -1,0 +1,48 @@
+//! What the monitor drives, whatever backend is behind it. What a newcomer would get wrong: `start` may be called again
+//! after the guest has asked for a reboot, with a new domid.
+
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixDatagram;
+
+use crate::monitor::How;
+use crate::sys::ns::Process;
+
+/// A guest that has just been started.
+#[derive(Debug)]
+pub struct Started {
+    /// The program that runs it; its end is the guest's end.
+    pub process: Process,
+    /// Our end of the guest's console.
+    pub pty: OwnedFd,
+    /// Where readiness is told (sd_notify(3)).
+    pub notify: UnixDatagram,
+    /// The domid of this run.
+    pub domid: u32,
+}
+
+/// What comes after a guest's program has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Start it again.
+    Again,
+    /// It is over: `poweroff`, `reboot`, `destroyed` or `crashed`.
+    Over(&'static str),
+}
+
+/// One domain's guest. Errors are for the user: what failed and why, in one line.
+pub trait Guest {
+    /// Starts it.
+    fn start(&mut self) -> Result<Started, String>;
+    /// The program said which process is the guest's init, by its PID in the program's own pid namespace.
+    fn leader(&mut self, inner_pid: i32) -> Result<(), String>;
+    /// The guest said that it is up.
+    fn ready(&mut self) -> Result<(), String>;
+    /// Asks the guest to stop; it may take its time.
+    fn ask(&mut self, how: How) -> Result<(), String>;
+    /// Kills everything of the guest, now.
+    fn kill(&mut self);
+    /// The program has ended with this status (as a shell shows it); what belonged to the run is cleaned up here.
+    fn ended(&mut self, status: i32, asked: Option<How>) -> Outcome;
+    /// The domain is over for good; everything is released here. `discard` also when it was not to be removed.
+    fn finish(&mut self, how: &str, discard: bool);
+}

@@ -1,0 +1,366 @@
+//! The monitor's one loop: console bytes, clients, readiness, the guest's end. What a newcomer would get wrong: nothing in
+//! here may wait for a client or for the guest; everything is a descriptor in one poll(2), and every deadline is the poll's
+//! time-out.
+
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use super::client::{Client, Role};
+use super::guest::{Guest, Outcome, Started};
+use super::log::Log;
+use super::protocol::{Event, How, Request, frame};
+use crate::sys::ns::shell_status;
+use crate::sys::signal::Signals;
+use crate::sys::{pty, sock};
+
+/// A domain's monitor at work.
+pub struct Server<'a> {
+    guest: &'a mut dyn Guest,
+    listener: UnixListener,
+    log: Log,
+    signals: Signals,
+    clients: Vec<Client>,
+    run: Started,
+    /// What the guest was last asked, and when it will be killed for not having done it.
+    asked: Option<How>,
+    deadline: Option<Instant>,
+    ready: bool,
+    /// Input that the console has not taken yet.
+    typed: Vec<u8>,
+}
+
+impl std::fmt::Debug for Server<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server").field("clients", &self.clients.len()).finish_non_exhaustive()
+    }
+}
+
+/// Starts the guest and serves it to its end. `starter` is the connection of the command that started it.
+/// Errors: the text for the user when it could not be started (the starter has been told, everything is cleaned up).
+pub fn serve(guest: &mut dyn Guest, listener: UnixListener, log: Log, starter: UnixStream) -> Result<(), String> {
+    let mut starter = Client::new(starter, Role::Starter).map_err(|e| e.to_string())?;
+    let signals = Signals::collect(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]).map_err(|e| e.to_string())?;
+    let started = listener.set_nonblocking(true).map_err(|e| e.to_string()).and_then(|()| guest.start());
+    let run = match started {
+        Ok(run) => run,
+        Err(why) => {
+            guest.kill();
+            guest.finish("crashed", true);
+            starter.tell(&Event::Failed { why: why.clone() });
+            return Err(why);
+        }
+    };
+    starter.tell(&Event::Started { domid: run.domid });
+    let clients = vec![starter];
+    let server = Server {
+        guest,
+        listener,
+        log,
+        signals,
+        clients,
+        run,
+        asked: None,
+        deadline: None,
+        ready: false,
+        typed: Vec::new(),
+    };
+    server.run_to_the_end();
+    Ok(())
+}
+
+impl Server<'_> {
+    fn run_to_the_end(mut self) {
+        let _ = set_nonblocking(self.run.pty.as_fd());
+        loop {
+            let turn = self.turn();
+            let ended = match turn {
+                Ok(ended) => ended,
+                // poll(2) itself fails only for want of memory: the guest must not go on unwatched.
+                Err(_) => {
+                    self.guest.kill();
+                    self.run.process.wait().ok().map(shell_status)
+                }
+            };
+            let Some(status) = ended else { continue };
+            self.drain_console();
+            match self.guest.ended(status, self.asked.take()) {
+                Outcome::Over(how) => return self.over(how),
+                Outcome::Again => {
+                    if let Err(why) = self.again() {
+                        self.say_on_console(&format!("\r\npronto: the domain could not be started again: {why}\r\n"));
+                        self.guest.kill();
+                        return self.over("crashed");
+                    }
+                }
+            }
+        }
+    }
+
+    fn again(&mut self) -> Result<(), String> {
+        self.tell_all(&Event::Rebooting);
+        self.run = self.guest.start()?;
+        let _ = set_nonblocking(self.run.pty.as_fd());
+        self.ready = false;
+        self.deadline = None;
+        self.typed.clear();
+        self.tell_all(&Event::Started { domid: self.run.domid });
+        Ok(())
+    }
+
+    fn over(mut self, how: &str) {
+        // A domain whose starter never took it over is discarded: its create has failed.
+        let discard = self.clients.iter().any(|c| c.role == Role::Starter);
+        self.guest.finish(how, discard);
+        self.tell_all(&Event::Ended { how: how.to_owned() });
+        // A last chance for slow console clients: half a second, then they are left behind.
+        let end = Instant::now() + Duration::from_millis(500);
+        while self.clients.iter().any(|c| c.wants_to_write() && !c.gone) && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(5));
+            self.clients.iter_mut().for_each(Client::flush);
+        }
+    }
+
+    /// Waits for the next thing and does it. Returns the program's status when it has ended.
+    fn turn(&mut self) -> io::Result<Option<i32>> {
+        let timeout = self.deadline.map_or(-1, |d| {
+            let left = d.saturating_duration_since(Instant::now()).as_millis();
+            i32::try_from(left).unwrap_or(i32::MAX - 1).saturating_add(1)
+        });
+        let mut fds: Vec<(BorrowedFd<'_>, bool)> = vec![
+            (self.run.pty.as_fd(), !self.typed.is_empty()),
+            (self.run.notify.as_fd(), false),
+            (self.run.process.fd.as_fd(), false),
+            (self.signals.as_fd(), false),
+            (self.listener.as_fd(), false),
+        ];
+        fds.extend(self.clients.iter().map(|c| (c.as_fd(), c.wants_to_write())));
+        let ready = sock::poll(&fds, timeout)?;
+        drop(fds);
+        if ready[0] {
+            self.console();
+        }
+        if ready[1] {
+            self.notified();
+        }
+        if ready[3] && self.signals.next().is_some() {
+            // Somebody wants this monitor gone: the guest goes first.
+            self.asked = Some(How::Kill);
+            self.guest.kill();
+        }
+        if ready[4] {
+            while let Ok((stream, _)) = self.listener.accept() {
+                self.clients.extend(Client::new(stream, Role::Fresh));
+            }
+        }
+        for at in 0..ready.len() - 5 {
+            if ready[at + 5] {
+                self.clients[at].flush();
+                self.clients[at].receive();
+                self.serve_client(at);
+            }
+        }
+        self.forget_the_gone();
+        if self.deadline.is_some_and(|d| Instant::now() >= d) {
+            self.deadline = None;
+            self.guest.kill();
+        }
+        if ready[2] { Ok(self.run.process.try_wait()?.map(shell_status)) } else { Ok(None) }
+    }
+
+    fn forget_the_gone(&mut self) {
+        if self.clients.iter().any(|c| c.gone && c.role == Role::Starter) {
+            // The command that started this domain died before it was done: what it began ends.
+            self.asked = Some(How::Kill);
+            self.guest.kill();
+            // It stays a starter's domain: keep the mark, so that the end discards it.
+            self.clients.retain(|c| !c.gone || c.role == Role::Starter);
+            self.clients.iter_mut().filter(|c| c.role == Role::Starter).for_each(|c| c.gone = false);
+            self.starter_is_dead();
+        } else {
+            self.clients.retain(|c| !c.gone);
+        }
+    }
+
+    /// A dead starter's connection would be readable for ever: a silent socket takes its place.
+    fn starter_is_dead(&mut self) {
+        let Ok((silent, other)) = UnixStream::pair() else { return };
+        std::mem::forget(other);
+        if let Ok(client) = Client::new(silent, Role::Starter) {
+            self.clients.retain(|c| c.role != Role::Starter);
+            self.clients.push(client);
+        }
+    }
+
+    fn console(&mut self) {
+        let mut buffer = [0; 16 << 10];
+        if !self.typed.is_empty() {
+            match pty_file(&self.run).write(&self.typed) {
+                Ok(n) => drop(self.typed.drain(..n)),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => self.typed.clear(),
+            }
+        }
+        // EIO: nobody has the terminal open any more, which is how a guest's end looks from here.
+        if let Ok(n) = pty_file(&self.run).read(&mut buffer) {
+            self.show(&buffer[..n]);
+        } else if self.run.process.try_wait().is_ok_and(|s| s.is_none()) {
+            // Between the guest's last close and the program's end the terminal is readable without data: do not spin.
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn drain_console(&mut self) {
+        let mut buffer = [0; 16 << 10];
+        while let Ok(n) = pty_file(&self.run).read(&mut buffer) {
+            if n == 0 {
+                break;
+            }
+            self.show(&buffer[..n]);
+        }
+    }
+
+    fn show(&mut self, bytes: &[u8]) {
+        // A full disk loses the log, not the guest.
+        let _ = self.log.append(bytes);
+        for client in self.clients.iter_mut().filter(|c| c.role == Role::Console) {
+            client.send(bytes);
+        }
+    }
+
+    fn say_on_console(&mut self, text: &str) {
+        self.show(text.as_bytes());
+    }
+
+    fn notified(&mut self) {
+        while let Some(text) = receive_notice(&self.run) {
+            for line in text.lines() {
+                if let Some(pid) = line.strip_prefix("X_NSPAWN_LEADER_PID=").and_then(|p| p.parse().ok()) {
+                    self.must(|guest| guest.leader(pid));
+                } else if line == "READY=1" && !self.ready {
+                    self.ready = true;
+                    self.must(|guest| guest.ready());
+                    self.tell_all(&Event::Ready);
+                }
+            }
+        }
+    }
+
+    /// A step without which the domain cannot be handed over: its failure ends the domain.
+    fn must(&mut self, step: impl FnOnce(&mut dyn Guest) -> Result<(), String>) {
+        if let Err(why) = step(self.guest) {
+            for client in self.clients.iter_mut().filter(|c| c.role == Role::Starter) {
+                client.tell(&Event::Failed { why: why.clone() });
+            }
+            self.asked = Some(How::Kill);
+            self.guest.kill();
+        }
+    }
+
+    fn tell_all(&mut self, event: &Event) {
+        for client in self.clients.iter_mut().filter(|c| matches!(c.role, Role::Watcher | Role::Starter)) {
+            client.tell(event);
+        }
+    }
+
+    fn serve_client(&mut self, at: usize) {
+        if self.clients[at].role == Role::Console {
+            return self.serve_console(at);
+        }
+        while let Some(request) = self.clients[at].next_request() {
+            let answer = match request {
+                Ok(request) => self.obey(at, request),
+                Err(why) => Event::Refused { why },
+            };
+            self.clients[at].tell(&answer);
+            if self.clients[at].role == Role::Console {
+                return self.serve_console(at);
+            }
+        }
+    }
+
+    fn serve_console(&mut self, at: usize) {
+        while let Some((kind, payload)) = self.clients[at].next_frame() {
+            match (kind, payload.as_slice()) {
+                (frame::INPUT, bytes) => {
+                    // A guest that does not read its console must not grow the monitor.
+                    if self.typed.len() < 64 << 10 {
+                        self.typed.extend_from_slice(bytes);
+                    }
+                }
+                (frame::SIZE, [a, b, c, d]) => {
+                    let (rows, columns) = (u16::from_be_bytes([*a, *b]), u16::from_be_bytes([*c, *d]));
+                    let _ = pty::set_size(self.run.pty.as_fd(), rows, columns);
+                }
+                _ => self.clients[at].gone = true,
+            }
+        }
+    }
+
+    fn obey(&mut self, at: usize, request: Request) -> Event {
+        let done = Event::Ok { log: self.log.size() };
+        match request {
+            Request::Console { rows, columns } => {
+                self.clients[at].role = Role::Console;
+                if rows > 0 {
+                    let _ = pty::set_size(self.run.pty.as_fd(), rows, columns);
+                }
+            }
+            Request::Watch => self.clients[at].role = Role::Watcher,
+            Request::Release => self.clients[at].role = Role::Watcher,
+            Request::Stop { how: How::Kill, .. } => {
+                self.asked = Some(How::Kill);
+                self.guest.kill();
+            }
+            Request::Stop { how, millis } => {
+                if let Err(why) = self.guest.ask(how) {
+                    return Event::Refused { why };
+                }
+                self.asked = Some(how);
+                self.deadline = Some(Instant::now() + Duration::from_millis(millis));
+            }
+        }
+        done
+    }
+}
+
+fn pty_file(run: &Started) -> PtyFile<'_> {
+    PtyFile(run.pty.as_fd())
+}
+
+struct PtyFile<'a>(BorrowedFd<'a>);
+
+impl Read for PtyFile<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        Ok(nix::unistd::read(self.0, buffer)?)
+    }
+}
+
+impl Write for PtyFile<'_> {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        Ok(nix::unistd::write(self.0, buffer)?)
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
+    use nix::fcntl::{FcntlArg, OFlag, fcntl};
+    fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    Ok(())
+}
+
+/// One message of the program that runs the guest. The socket's name is visible to a guest that shares the host's network,
+/// so what others send is dropped: the kernel says who it was.
+fn receive_notice(run: &Started) -> Option<String> {
+    loop {
+        let (text, sender) = sock::receive_from(&run.notify).ok()?;
+        if sender == run.process.pid.as_raw() {
+            return Some(String::from_utf8_lossy(&text).into_owned());
+        }
+    }
+}

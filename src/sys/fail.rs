@@ -1,0 +1,34 @@
+//! Failure points: places where a test can make the next step fail, to prove that everything before it is undone. Only in
+//! debug builds; in a release build the check is nothing. What a newcomer would get wrong: a new step that leaves something
+//! behind needs a point of its own in [`POINTS`], and the boot ring then tries it without being told.
+
+use std::io;
+
+/// Every point, in the order in which `create` passes them.
+pub const POINTS: [&str; 16] = [
+    "resolve",
+    "reserve",
+    "inspect",
+    "interpreter",
+    "emulation",
+    "record",
+    "monitor-start",
+    "cgroup",
+    "namespace",
+    "overlay",
+    "console",
+    "guest-start",
+    "leader",
+    "run-record",
+    "ready",
+    "handover",
+];
+
+/// Fails with EIO when `PRONTO_FAIL_AT` names this point.
+pub fn point(name: &str) -> io::Result<()> {
+    debug_assert!(POINTS.contains(&name), "'{name}' is missing in POINTS");
+    if cfg!(debug_assertions) && std::env::var_os("PRONTO_FAIL_AT").is_some_and(|at| at == name) {
+        return Err(io::Error::other(format!("failure injected at '{name}'")));
+    }
+    Ok(())
+}
