@@ -14,16 +14,17 @@ use super::progress::Talk;
 use super::usage::{self, Answer};
 use super::verbs::{self, Entry};
 use super::{output, trace, tree};
+use crate::image::catalogue;
 
 const WORDS: &str = "words";
 
 /// Runs the words (argv[0] first) to their exit code.
-pub fn run(words: &[OsString]) -> u8 {
-    if called_as(words, "hx") {
+pub fn run(words: Vec<OsString>) -> u8 {
+    if called_as(&words, "hx") {
         Talk::new(false).say("pronto: 'hx' needs the hexagon backend, which comes later; 'pronto' or 'kx' starts guests that share the kernel");
         return 1;
     }
-    if let Some(code) = internal(words) {
+    if let Some(code) = internal(&words) {
         return code;
     }
     let (globals, words) = match split(words) {
@@ -48,7 +49,7 @@ fn internal(words: &[OsString]) -> Option<u8> {
 }
 
 /// The global options, and what follows them.
-fn split(words: &[OsString]) -> Result<(Globals, Vec<OsString>), Outcome> {
+fn split(words: Vec<OsString>) -> Result<(Globals, Vec<OsString>), Outcome> {
     let rest = Arg::new(WORDS).num_args(0..).trailing_var_arg(true).value_parser(OsStringValueParser::new());
     let asked = tree::globals().arg(rest).try_get_matches_from(words);
     let matches = asked.map_err(|error| match usage::translate(&error, "", &mut tree::whole()) {
@@ -76,7 +77,7 @@ fn first(front: &Front, words: Vec<OsString>) -> (Outcome, bool) {
     };
     // A word that is not UTF-8 and holds a slash can only be a path.
     let what = match word.to_str() {
-        Some(text) => grammar::resolve(text, &labels()),
+        Some(text) => grammar::resolve(text, labels),
         None if word.as_encoded_bytes().contains(&b'/') => First::Image,
         None => First::Unknown(Vec::new()),
     };
@@ -135,9 +136,10 @@ fn advice(word: &str, near: &[String]) -> String {
     "'pronto help'; an image has a '/', ':' or '@' in it, as debian/bookworm".to_owned()
 }
 
-/// The catalogue's labels: the one place where the front asks for them.
-pub fn labels() -> Vec<String> {
-    Vec::new()
+/// The catalogue's labels in every spelling, the main ones first.
+pub fn labels() -> Vec<&'static str> {
+    let aliases = catalogue::rows().iter().flat_map(|row| row.aliases.iter().map(String::as_str));
+    catalogue::labels().chain(aliases).collect()
 }
 
 /// Prints what is to be said of an outcome; its exit code.

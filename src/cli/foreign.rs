@@ -218,7 +218,6 @@ pub fn find(word: &str) -> Option<Foreign> {
 /// What somebody may mean who comes from docker, virsh or machinectl: the word there, ours. Never run, only offered.
 const HABITS: &[(&str, &str)] = &[
     ("attach", "console"),
-    ("build", "pull"),
     ("enter", "exec"),
     ("halt", "shutdown"),
     ("inspect", "list -l"),
@@ -235,17 +234,26 @@ const HABITS: &[(&str, &str)] = &[
     ("undefine", "delete"),
 ];
 
-/// What is nearest to a word that is nothing: a habit from elsewhere, verbs, then labels of the catalogue; best first.
-pub fn nearest(word: &str, verbs: &[&str], labels: &[String]) -> Vec<String> {
-    if let Some(&(_, ours)) = HABITS.iter().find(|&&(theirs, _)| theirs == word) {
+/// What a word of another program's is called here.
+pub fn habit(word: &str) -> Option<&'static str> {
+    HABITS.iter().find(|&&(theirs, _)| theirs == word).map(|&(_, ours)| ours)
+}
+
+/// What is nearest to a word that is nothing: a habit from elsewhere, the releases of a distribution, then verbs and labels;
+/// best first. `labels` are the catalogue's, in every spelling, the main one of each first.
+pub fn nearest(word: &str, verbs: &[&str], labels: &[&str]) -> Vec<String> {
+    if let Some(ours) = habit(word) {
         return vec![ours.to_owned()];
     }
-    let within: Vec<String> = labels.iter().filter(|l| l.split('/').next() == Some(word)).take(5).cloned().collect();
-    if !within.is_empty() {
-        return within;
+    let near = near::nearest(word, verbs.iter().chain(labels).copied());
+    if !near.is_empty() {
+        return near.into_iter().map(str::to_owned).collect();
     }
-    let words = verbs.iter().copied().chain(labels.iter().map(String::as_str));
-    near::nearest(word, words).into_iter().map(str::to_owned).collect()
+    let distribution = |label: &&str| label.split_once('/').map(|(distro, _)| distro.to_owned());
+    let all: Vec<String> = labels.iter().filter_map(distribution).collect();
+    let meant = near::nearest(word, all.iter().map(String::as_str));
+    let Some(&meant) = meant.first() else { return Vec::new() };
+    labels.iter().filter(|l| distribution(l).as_deref() == Some(meant)).take(5).map(|l| (*l).to_owned()).collect()
 }
 
 #[cfg(test)]
@@ -265,11 +273,16 @@ mod tests {
     #[test]
     fn the_nearest_is_offered() {
         let verbs = ["create", "list", "console", "destroy", "delete"];
-        let labels = ["debian/bookworm".to_owned(), "debian/trixie".to_owned(), "fedora/41".to_owned()];
-        assert_eq!(nearest("craete", &verbs, &labels), ["create"]);
-        assert_eq!(nearest("ps", &verbs, &labels), ["list"]);
-        assert_eq!(nearest("debian", &verbs, &labels), ["debian/bookworm", "debian/trixie"]);
-        assert_eq!(nearest("debian-bookworm", &verbs, &labels), ["debian/bookworm"]);
-        assert!(nearest("zzzzzz", &verbs, &labels).is_empty());
+        let labels = ["debian/bookworm", "debian/trixie", "fedora/41"];
+        for (word, near) in [
+            ("craete", vec!["create"]),
+            ("ps", vec!["list"]),
+            ("debian", vec!["debian/bookworm", "debian/trixie"]),
+            ("debain", vec!["debian/bookworm", "debian/trixie"]),
+            ("debian-bookworm", vec!["debian/bookworm"]),
+            ("zzzzzz", vec![]),
+        ] {
+            assert_eq!(nearest(word, &verbs, &labels), near, "{word}");
+        }
     }
 }

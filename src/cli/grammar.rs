@@ -26,7 +26,9 @@ pub fn looks_like_image(word: &str) -> bool {
 }
 
 /// Decides. A word that is not UTF-8 can only be a path, hence an image; the caller has seen to that.
-pub fn resolve(word: &str, labels: &[String]) -> First {
+///
+/// `labels` are the catalogue's, in every spelling; they are asked for only when the word is no verb.
+pub fn resolve(word: &str, labels: impl Fn() -> Vec<&'static str>) -> First {
     if let Some(verb) = verbs::names().find(|&v| v == word) {
         return First::Verb(verb);
     }
@@ -36,13 +38,19 @@ pub fn resolve(word: &str, labels: &[String]) -> First {
     match with_prefix(word).as_slice() {
         [] => {}
         &[one] => return foreign::find(one).map_or(First::Verb(one), First::Foreign),
-        several => return First::Ambiguous(several.to_vec()),
+        // `ps` is the beginning of eight psr-… commands, but whoever types it means another one.
+        several if foreign::habit(word).is_none() => return First::Ambiguous(several.to_vec()),
+        _ => {}
     }
-    if looks_like_image(word) || labels.iter().any(|l| l == word) {
+    if looks_like_image(word) {
+        return First::Image;
+    }
+    let labels = labels();
+    if labels.contains(&word) {
         return First::Image;
     }
     let known: Vec<&str> = verbs::names().collect();
-    First::Unknown(foreign::nearest(word, &known, labels))
+    First::Unknown(foreign::nearest(word, &known, &labels))
 }
 
 fn with_prefix(word: &str) -> Vec<&'static str> {
@@ -56,8 +64,8 @@ fn with_prefix(word: &str) -> Vec<&'static str> {
 mod tests {
     use super::*;
 
-    fn labels() -> Vec<String> {
-        ["debian/bookworm", "debian-bullseye", "centos-7"].map(str::to_owned).to_vec()
+    fn labels() -> Vec<&'static str> {
+        vec!["debian/bookworm", "debian-bullseye", "centos-7"]
     }
 
     #[test]
@@ -80,25 +88,26 @@ mod tests {
             ("inf", "info"),
             ("help", "help"),
         ] {
-            assert_eq!(resolve(word, &labels()), First::Verb(verb), "{word}");
+            assert_eq!(resolve(word, labels), First::Verb(verb), "{word}");
         }
         for image in
             ["debian/bookworm", "debian-bullseye", "centos-7", "debian:12", "./x", "/srv", "x@sha256:1", "oci:/d:t"]
         {
-            assert_eq!(resolve(image, &labels()), First::Image, "{image}");
+            assert_eq!(resolve(image, labels), First::Image, "{image}");
         }
         for word in ["", "debian", "frobnicate", "Debian-bullseye", ".", "..", "bookworm"] {
-            assert!(matches!(resolve(word, &labels()), First::Unknown(_)), "{word}");
+            assert!(matches!(resolve(word, labels), First::Unknown(_)), "{word}");
         }
     }
 
     #[test]
     fn a_foreign_verb_counts_for_prefixes() {
-        assert!(matches!(resolve("log", &labels()), First::Foreign(f) if f.dialect == "xm"));
-        assert!(matches!(resolve("sus", &labels()), First::Foreign(f) if f.name == "suspend"));
-        assert_eq!(resolve("con", &labels()), First::Ambiguous(vec!["console", "config-update"]));
-        assert_eq!(resolve("rm", &labels()), First::Ambiguous(vec!["rmi", "rmlabel"]));
-        assert_eq!(resolve("s", &labels()), {
+        assert!(matches!(resolve("log", labels), First::Foreign(f) if f.dialect == "xm"));
+        assert!(matches!(resolve("sus", labels), First::Foreign(f) if f.name == "suspend"));
+        assert_eq!(resolve("con", labels), First::Ambiguous(vec!["console", "config-update"]));
+        assert_eq!(resolve("rm", labels), First::Unknown(vec!["delete".to_owned()]));
+        assert_eq!(resolve("ps", labels), First::Unknown(vec!["list".to_owned()]));
+        assert_eq!(resolve("s", labels), {
             let mut all = vec!["shutdown", "start"];
             all.extend(foreign::all().map(|f| f.name).filter(|n| n.starts_with('s')));
             First::Ambiguous(all)

@@ -22,7 +22,7 @@ pub struct GuestOptions {
     #[arg(long, value_name = "ARCH")]
     pub arch: Option<String>,
     /// Show a host directory or file in the guest; '\:' is a colon in a path
-    #[arg(short, long = "volume", value_name = "SRC:DST[:ro]", value_parser = OsStringValueParser::new().try_map(words::bind))]
+    #[arg(short, long = "volume", value_name = "SRC:DST[:ro]", value_parser = OsStringValueParser::new().try_map(|w| words::bind(&w)))]
     pub volumes: Vec<Bind>,
     /// Set a variable; without a value it is taken from this command's environment
     #[arg(short, long = "env", value_name = "K=V", value_parser = OsStringValueParser::new().try_map(words::variable))]

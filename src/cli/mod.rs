@@ -34,5 +34,5 @@ use std::process::ExitCode;
 
 /// Runs the program with its words (argv[0] first).
 pub fn main(words: Vec<OsString>) -> ExitCode {
-    ExitCode::from(dispatch::run(&words))
+    ExitCode::from(dispatch::run(words))
 }

@@ -55,7 +55,7 @@ pub fn translate(error: &clap::Error, verb: &str, command: &mut Command) -> Answ
                 Failure::usage(format!("option `{}' needs a value.", bare(name)))
             } else {
                 Failure::Usage {
-                    line: format!("pronto: {option}: {}", reason(error, &value)),
+                    line: format!("pronto: {name}: {}", reason(error, &value)),
                     more: hints(error),
                     help: None,
                 }

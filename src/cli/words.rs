@@ -1,7 +1,7 @@
 //! Readers of single words: durations, binds, variables, hostnames, CPU lists. Pure: a word in, a value or a text that says what
-//! is wrong with it. What a newcomer would get wrong: paths and variables are bytes, so their readers take an `OsString`.
+//! is wrong with it. What a newcomer would get wrong: paths and variables are bytes, so their readers take an `OsStr`.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -41,7 +41,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 
 /// Reads `SRC:DST[:ro|:rw]`; `\:` is a colon of a path and `\\` a backslash. SRC may be relative: the caller makes it absolute.
 /// Errors: a part that is missing or empty, DST not absolute, another option.
-pub fn bind(word: OsString) -> Result<Bind, String> {
+pub fn bind(word: &OsStr) -> Result<Bind, String> {
     let shown = word.to_string_lossy().into_owned();
     let parts = split_at_colons(word.as_bytes());
     let (source, target, option) = match parts.as_slice() {
@@ -198,7 +198,7 @@ mod tests {
 
     #[test]
     fn binds() {
-        let read = |text: &str| bind(OsString::from(text));
+        let read = |text: &str| bind(OsStr::new(text));
         let made = |s: &str, t: &str, read_only| Bind { source: s.into(), target: t.into(), read_only };
         assert_eq!(read("/a:/b"), Ok(made("/a", "/b", false)));
         assert_eq!(read("/a:/b:ro"), Ok(made("/a", "/b", true)));
@@ -208,7 +208,7 @@ mod tests {
         for bad in ["", "/a", "/a:", "/a:b", ":/b", "/a:/b:", "/a:/b:rx", "/a:/b:ro:ro", "/a:b:/c"] {
             assert!(read(bad).is_err(), "{bad}");
         }
-        let raw = bind(OsString::from_vec(b"/\xff:/\xfe".to_vec())).unwrap();
+        let raw = bind(OsStr::from_bytes(b"/\xff:/\xfe")).unwrap();
         assert_eq!(raw.source.as_os_str().as_bytes(), b"/\xff");
         assert_eq!(raw.target.as_os_str().as_bytes(), b"/\xfe");
         assert_ne!(raw.source, Path::new("/"));

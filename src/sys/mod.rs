@@ -7,8 +7,8 @@
 pub mod caps;
 pub mod cgroup;
 pub mod clock;
-pub mod fail;
 pub mod devices;
+pub mod fail;
 pub mod fs;
 pub mod host;
 pub mod jail;

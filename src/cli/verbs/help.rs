@@ -25,7 +25,7 @@ impl Verb for Help {
             output::own(&brief())?;
             return Ok(0);
         };
-        match grammar::resolve(&word, &dispatch::labels()) {
+        match grammar::resolve(&word, dispatch::labels) {
             First::Verb(name) => {
                 let mut command = super::find(name).map(super::Entry::command).unwrap_or_default();
                 output::own(&command.render_long_help().to_string())?;
