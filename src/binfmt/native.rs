@@ -1,0 +1,142 @@
+//! What this host runs without any interpreter, found out by trying. What a newcomer would get wrong: that a 64-bit x86 kernel
+//! runs i386 (it may be built or started without), that a 64-bit ARM one runs 32-bit ARM (ThunderX and others cannot), and
+//! that a program which ran was run by the CPU (an entry may match it).
+
+use super::{Error, Result};
+use crate::arch::{Data, Profile, Profiles};
+use crate::sys::host::{self, Runner};
+
+/// What the little programs exit with.
+const STATUS: u8 = 42;
+
+/// The profile of the kernel beneath us.
+pub fn host_profile(profiles: &Profiles) -> Option<&Profile> {
+    profiles.by_uname(&host::machine())
+}
+
+/// Whether programs of `profile` need no interpreter here: the kernel's own architecture, the one this program was built for
+/// (it runs, after all), or one that a little program of that architecture proves to run. Errors: the try was impossible.
+pub fn runs_itself(profile: &Profile) -> Result<bool> {
+    let machine = host::machine();
+    let built_for = std::env::consts::ARCH;
+    let called = |name: &str| profile.uname == name || profile.is_called(name);
+    // "arm" is an alias of armhf only, but a program built for either says it.
+    if called(&machine) || (called(built_for) && built_for != "arm") {
+        return Ok(true);
+    }
+    let Some(program) = try_program(profile, &machine) else { return Ok(false) };
+    match host::who_runs(&program, i32::from(STATUS)) {
+        Ok(runner) => Ok(runner == Runner::Host),
+        Err(source) => Err(Error::Probe { arch: profile.name.clone(), source }),
+    }
+}
+
+/// A program that reads one byte and exits with [`STATUS`], for the pairs where a kernel may run a second architecture.
+fn try_program(profile: &Profile, machine: &str) -> Option<Vec<u8>> {
+    const EM_386: u16 = 3;
+    const EM_ARM: u16 = 40;
+    if (profile.elf.class, profile.elf.data) != (32, Data::Little) {
+        return None;
+    }
+    match (profile.elf.machine, machine) {
+        (EM_386, "x86_64") => Some(elf32(EM_386, 0, &i386_code())),
+        (EM_ARM, "aarch64" | "armv8l" | "armv7l" | "armv6l") => Some(elf32(EM_ARM, 0x0500_0000, &arm_code())),
+        _ => None,
+    }
+}
+
+/// read(0, stack, 1); exit(42), by `int 0x80`.
+fn i386_code() -> Vec<u8> {
+    let mut code = vec![0x31, 0xdb]; // xor ebx, ebx
+    code.extend([0x89, 0xe1]); // mov ecx, esp
+    code.extend([0xba, 1, 0, 0, 0]); // mov edx, 1
+    code.extend([0xb8, 3, 0, 0, 0]); // mov eax, 3 (read)
+    code.extend([0xcd, 0x80]);
+    code.extend([0xbb, STATUS, 0, 0, 0]); // mov ebx, 42
+    code.extend([0xb8, 1, 0, 0, 0]); // mov eax, 1 (exit)
+    code.extend([0xcd, 0x80]);
+    code
+}
+
+/// The same in A32, which every 32-bit ARM since v4 runs.
+fn arm_code() -> Vec<u8> {
+    let words: [u32; 8] = [
+        0xe3a0_0000,                     // mov r0, #0
+        0xe1a0_100d,                     // mov r1, sp
+        0xe3a0_2001,                     // mov r2, #1
+        0xe3a0_7003,                     // mov r7, #3 (read)
+        0xef00_0000,                     // svc 0
+        0xe3a0_0000 | u32::from(STATUS), // mov r0, #42
+        0xe3a0_7001,                     // mov r7, #1 (exit)
+        0xef00_0000,                     // svc 0
+    ];
+    words.iter().flat_map(|w| w.to_le_bytes()).collect()
+}
+
+/// The smallest whole program: one header, one segment, the code. Source: elf(5).
+fn elf32(machine: u16, flags: u32, code: &[u8]) -> Vec<u8> {
+    const BASE: u32 = 0x1_0000;
+    const HEADERS: u32 = 52 + 32;
+    let size = HEADERS + code.len() as u32;
+    let mut file = vec![0x7f, b'E', b'L', b'F', 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    for half in [2, machine] {
+        file.extend(half.to_le_bytes());
+    }
+    for word in [1, BASE + HEADERS, 52, 0, flags] {
+        file.extend(word.to_le_bytes());
+    }
+    for half in [52u16, 32, 1, 40, 0, 0] {
+        file.extend(half.to_le_bytes());
+    }
+    // The kernel looks at the first four bytes and at what follows byte 16 (load_elf_binary); entries of binfmt_misc check the
+    // bytes between. Rubbish there keeps the try away from an entry that would emulate what the CPU can do.
+    file[4..16].fill(0xa5);
+    // PT_LOAD of the whole file, readable and executable.
+    for word in [1, 0, BASE, BASE, size, size, 5, 0x1000] {
+        file.extend(word.to_le_bytes());
+    }
+    file.extend(code);
+    file
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_little_programs_are_whole() {
+        let profiles = Profiles::embedded();
+        for (name, machine) in [("i386", "x86_64"), ("armel", "aarch64"), ("armhf", "aarch64")] {
+            let mut program = try_program(profiles.find(name).unwrap(), machine).expect(name);
+            assert!(super::super::shipped().iter().all(|entry| !entry.matches(&program)), "no entry takes it");
+            program[4..16].copy_from_slice(&[1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+            let header = crate::elf::parse(&program).unwrap();
+            assert!(header.is_program() && header.is_static() && !header.is_pie());
+            assert_eq!(header.machine, profiles.find(name).unwrap().elf.machine);
+        }
+        for (name, machine) in [("arm64", "x86_64"), ("i386", "aarch64"), ("s390x", "x86_64"), ("armhf", "x86_64")] {
+            assert_eq!(try_program(profiles.find(name).unwrap(), machine), None, "{name} on {machine}");
+        }
+    }
+
+    #[test]
+    fn this_host() {
+        let profiles = Profiles::embedded();
+        let own = profiles.by_uname(std::env::consts::ARCH).unwrap();
+        assert!(runs_itself(own).unwrap());
+        let alien = if own.name == "s390x" { "riscv64" } else { "s390x" };
+        assert!(!runs_itself(profiles.find(alien).unwrap()).unwrap());
+        // Whatever it is, the question has an answer.
+        runs_itself(profiles.find("i386").unwrap()).unwrap();
+    }
+
+    #[test]
+    #[cfg(target_arch = "x86_64")]
+    fn an_emulated_program_is_not_taken_for_a_native_one() {
+        // Where an entry runs ARM programs the interpreter shows; where none does, nobody runs them.
+        let mut program = elf32(40, 0x0500_0000, &arm_code());
+        assert_eq!(host::who_runs(&program, i32::from(STATUS)).unwrap(), Runner::Nobody);
+        program[4..16].copy_from_slice(&[1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        assert_ne!(host::who_runs(&program, i32::from(STATUS)).unwrap(), Runner::Host);
+    }
+}

@@ -1,0 +1,243 @@
+//! Registering: for this boot (`ensure`, what create does) and durable (`pronto binfmt register`), and the way back. What a
+//! newcomer would get wrong: the registry belongs to the whole machine and others write to it at the same time, so everything
+//! here compares first, changes only entries of our names, and asks the kernel afterwards who wins.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::status::{Pinned, pinned};
+use super::{Entry, Error, Interpreter, Registered, Registry, Result, Version, for_profile, ident, interpreter};
+use crate::arch::{Profile, Profiles};
+use crate::sys::fs::write_atomic;
+use crate::sys::process::Tool;
+
+/// Where registering happens: the host's own places, or a test's.
+#[derive(Debug, Clone)]
+pub struct Host {
+    /// The kernel's registry.
+    pub registry: Registry,
+    /// Where durable entries lie. Source: binfmt.d(5).
+    pub conf_dir: PathBuf,
+    /// The program that applies a binfmt.d file, where there is one.
+    pub systemd_binfmt: Option<PathBuf>,
+    /// What is remembered about interpreters.
+    pub cache: Option<PathBuf>,
+    /// The architectures there are.
+    pub profiles: Profiles,
+}
+
+/// What runs an architecture's programs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Emulator {
+    /// The interpreter in force.
+    pub interpreter: PathBuf,
+    /// Its version.
+    pub version: Version,
+    /// Whether it is position independent.
+    pub pie: bool,
+    /// Our entry.
+    pub entry: String,
+    /// Whether setuid programs keep their privilege.
+    pub credentials: bool,
+    /// Whether this call registered it (worth one line to the user).
+    pub registered_now: bool,
+}
+
+/// What a durable registration or its removal changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Made {
+    /// Our entry.
+    pub entry: String,
+    /// The file in binfmt.d.
+    pub file: PathBuf,
+    /// Whether anything was changed.
+    pub changed: bool,
+}
+
+impl Host {
+    /// The host's own places. `state_dir` is private to root and cleared at boot.
+    pub fn system(state_dir: &Path) -> Host {
+        let programs = ["/usr/lib/systemd/systemd-binfmt", "/lib/systemd/systemd-binfmt"];
+        Host {
+            registry: Registry::system(),
+            conf_dir: PathBuf::from("/etc/binfmt.d"),
+            systemd_binfmt: programs.iter().map(PathBuf::from).find(|p| p.is_file()),
+            cache: Some(state_dir.join("interpreters.json")),
+            profiles: Profiles::embedded(),
+        }
+    }
+
+    /// See [`super::ensure`].
+    pub fn ensure(&self, profile: &Profile, credentials: bool) -> Result<Emulator> {
+        let interpreter = self.interpreter_for(profile)?;
+        // An administrator's durable "no credentials" is not overruled by a create that says nothing.
+        let credentials = credentials && self.durable(profile).is_none_or(|e| e.flags.credentials);
+        let wanted = for_profile(profile, &interpreter.path, credentials);
+        let registered_now = self.put_in_force(profile, &wanted, |registry| registry.replace(&wanted))?;
+        let Interpreter { path, version, pie } = interpreter;
+        Ok(Emulator { interpreter: path, version, pie, entry: wanted.name, credentials, registered_now })
+    }
+
+    /// Registers for this boot and all that follow: a file in binfmt.d, applied at once. Errors: as [`super::ensure`]; the file
+    /// and the entry are as before then.
+    pub fn register(&self, profile: &Profile, credentials: bool) -> Result<Made> {
+        let interpreter = self.interpreter_for(profile)?;
+        let wanted = for_profile(profile, &interpreter.path, credentials);
+        let file = self.conf_file(profile);
+        let before = read_if_there(&file)?;
+        let text = conf_text(profile, &wanted)?;
+        let new_file = before.as_deref() != Some(text.as_slice());
+        if new_file {
+            self.write_conf(&file, &text)?;
+        }
+        match self.put_in_force(profile, &wanted, |registry| self.apply(registry, &file, &wanted)) {
+            Ok(changed) => Ok(Made { entry: wanted.name, file, changed: changed || new_file }),
+            Err(error) => {
+                let _ = match (new_file, &before) {
+                    (false, _) => Ok(()),
+                    (true, Some(old)) => write_atomic(&file, old, 0o644),
+                    (true, None) => std::fs::remove_file(&file),
+                };
+                Err(error)
+            }
+        }
+    }
+
+    /// Removes what is ours: the file, and the entry. Others' stay.
+    pub fn unregister(&self, profile: &Profile) -> Result<Made> {
+        let file = self.conf_file(profile);
+        let had_file = match std::fs::remove_file(&file) {
+            Ok(()) => true,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => false,
+            Err(e) => return Err(Error::io(format!("cannot remove {}", file.display()))(e)),
+        };
+        let mut had_entry = false;
+        if self.registry.is_mounted() {
+            let _lock = self.registry.lock()?;
+            for name in [profile.binfmt.clone(), format!("{}.new", profile.binfmt)] {
+                had_entry |= self.registry.dir().join(&name).exists();
+                self.registry.remove(&name)?;
+            }
+        }
+        Ok(Made { entry: profile.binfmt.clone(), file, changed: had_file || had_entry })
+    }
+
+    /// Our durable entry for an architecture, if there is one that can be read.
+    pub fn durable(&self, profile: &Profile) -> Option<Entry> {
+        let text = std::fs::read_to_string(self.conf_file(profile)).ok()?;
+        Entry::parse_file(&text).ok()?.into_iter().find(|e| e.name == profile.binfmt)
+    }
+
+    /// Files of binfmt.d are applied in the order of their names and the newest entry wins, so ours must come after `qemu-…`.
+    pub fn conf_file(&self, profile: &Profile) -> PathBuf {
+        self.conf_dir.join(format!("zz-{}.conf", profile.binfmt))
+    }
+
+    fn interpreter_for(&self, profile: &Profile) -> Result<Interpreter> {
+        if super::runs_itself(profile)? {
+            return Err(Error::Native(profile.name.clone()));
+        }
+        interpreter::best(profile, &self.profiles, self.cache.as_deref())
+    }
+
+    /// Brings `wanted` in force by `change`, unless it is already. Says whether anything was changed. When anything fails after
+    /// the first change, our entry and our mount are removed again.
+    fn put_in_force(
+        &self,
+        profile: &Profile,
+        wanted: &Entry,
+        change: impl Fn(&Registry) -> Result<()>,
+    ) -> Result<bool> {
+        let mounted = self.registry.mount()?;
+        let done = (|| {
+            if self.in_force(profile, wanted)?.is_ok() {
+                return Ok(false);
+            }
+            let _lock = self.registry.lock()?;
+            // Another process may have done it while we waited.
+            if self.in_force(profile, wanted)?.is_ok() {
+                return Ok(false);
+            }
+            let before = self.registry.read(&wanted.name);
+            let changed = change(&self.registry).and_then(|()| self.verify(profile, wanted));
+            if changed.is_err() {
+                self.restore(wanted, before);
+            }
+            changed.map(|()| true)
+        })();
+        if done.is_err() && mounted {
+            let _ = self.registry.unmount();
+        }
+        done
+    }
+
+    /// After a failure: the entry of our name as it was before, or none.
+    fn restore(&self, wanted: &Entry, before: Option<Registered>) {
+        match before {
+            Some(old) if self.registry.read(&wanted.name).is_none_or(|now| now.entry != old.entry) => {
+                let _ = self.registry.replace(&old.entry);
+            }
+            Some(_) => {}
+            None => {
+                let _ = self.registry.remove(&wanted.name);
+            }
+        }
+    }
+
+    /// Whether programs of `profile` are run by exactly `wanted`, with the file that is at its path now; otherwise, what wins.
+    fn in_force(&self, profile: &Profile, wanted: &Entry) -> Result<std::result::Result<(), String>> {
+        let winner = self.registry.winner(&ident(profile))?;
+        Ok(match winner {
+            Some(w) if w.entry == *wanted && pinned(&w) != Pinned::Changed => Ok(()),
+            Some(w) if w.entry == *wanted => Err("a file that is gone".to_owned()),
+            Some(w) => Err(format!("{} ({})", w.entry.name.escape_debug(), super::entry::shown(&w.entry.interpreter))),
+            None if !self.registry.is_enabled() => Err("nothing: binfmt_misc is disabled as a whole".to_owned()),
+            None => Err("nothing".to_owned()),
+        })
+    }
+
+    fn verify(&self, profile: &Profile, wanted: &Entry) -> Result<()> {
+        self.in_force(profile, wanted)?.map_err(|winner| Error::NotInForce {
+            entry: wanted.name.clone(),
+            arch: profile.name.clone(),
+            winner,
+        })
+    }
+
+    /// systemd-binfmt applies one file alone when it is named, and leaves other entries as they are. It silently does nothing
+    /// where it finds binfmt_misc missing or read-only, so the kernel is asked afterwards and told directly if need be.
+    fn apply(&self, registry: &Registry, file: &Path, wanted: &Entry) -> Result<()> {
+        if let Some(program) = &self.systemd_binfmt {
+            Tool::new(program).arg(file).output()?;
+            if registry.read(&wanted.name).is_some_and(|now| now.entry == *wanted) {
+                return Ok(());
+            }
+        }
+        registry.replace(wanted)
+    }
+
+    fn write_conf(&self, file: &Path, text: &[u8]) -> Result<()> {
+        let made = std::fs::create_dir_all(&self.conf_dir).and_then(|()| write_atomic(file, text, 0o644));
+        made.map_err(Error::io(format!("cannot write {}", file.display())))
+    }
+}
+
+fn conf_text(profile: &Profile, entry: &Entry) -> Result<Vec<u8>> {
+    let mut text = format!(
+        "# Runs {} programs. Written by pronto binfmt register; removed by pronto binfmt unregister {0}.\n",
+        profile.name
+    )
+    .into_bytes();
+    text.extend(entry.line()?);
+    text.push(b'\n');
+    Ok(text)
+}
+
+fn read_if_there(file: &Path) -> Result<Option<Vec<u8>>> {
+    match std::fs::read(file) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        other => other.map(Some).map_err(Error::io(format!("cannot read {}", file.display()))),
+    }
+}
