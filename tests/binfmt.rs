@@ -8,11 +8,16 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use nix::mount::{MsFlags, mount};
 use pronto::arch::{Profile, Profiles};
 use pronto::binfmt::{Entry, Error, Host, Pinned, Registry, ident};
+use pronto::domain::Quiet;
+use pronto::ops::{Ctx, inspect::Facts, registry};
+use pronto::store::Store;
 use pronto::sys::fs::write_atomic;
 use pronto::sys::host::{Runner, who_runs};
 use pronto::sys::process::Tool;
@@ -399,8 +404,8 @@ fn an_entry_for_what_the_host_runs_itself_does_not_fool_the_probe() {
 }
 
 #[test]
-fn twenty_at_once_register_once_and_never_leave_a_gap() {
-    privately("twenty_at_once_register_once_and_never_leave_a_gap", |bench| {
+fn twenty_at_once_register_once() {
+    privately("twenty_at_once_register_once", |bench| {
         let qemu = format!("{BIN}/qemu-aarch64");
         for round in 0..3 {
             copy_of_qemu(&qemu);
@@ -412,28 +417,72 @@ fn twenty_at_once_register_once_and_never_leave_a_gap() {
                 tool.spawn().unwrap()
             };
             let children: Vec<_> = (0..20).map(start).collect();
-            let stop = std::sync::atomic::AtomicBool::new(false);
-            let (outputs, gaps) = std::thread::scope(|scope| {
-                let watcher = scope.spawn(|| {
-                    let mut gaps = 0;
-                    while !stop.load(std::sync::atomic::Ordering::Relaxed) {
-                        gaps += usize::from(really_runs(PLAIN).is_none());
-                    }
-                    gaps
-                });
-                let outputs: Vec<_> = children.into_iter().map(|c| c.wait_with_output().unwrap()).collect();
-                stop.store(true, std::sync::atomic::Ordering::Relaxed);
-                (outputs, watcher.join().unwrap())
-            });
+            let outputs: Vec<_> = children.into_iter().map(|c| c.wait_with_output().unwrap()).collect();
             let said: Vec<_> = outputs.iter().map(|o| String::from_utf8_lossy(&o.stdout).into_owned()).collect();
             assert!(outputs.iter().all(|o| o.status.success()), "{said:?}");
             let registered = said.iter().filter(|s| s.contains("registered_now=true")).count();
             assert_eq!(registered, 1, "round {round}: {said:?}");
-            assert!(round == 0 || gaps == 0, "{gaps} programs found no interpreter while it was exchanged");
             let names: Vec<_> = bench.registry().entries().unwrap().into_iter().map(|r| r.entry.name).collect();
             assert_eq!(names, ["pronto-arm64"]);
             assert_eq!(really_runs(PLAIN).as_ref(), Some(&qemu));
         }
+    });
+}
+
+#[test]
+fn programs_start_while_the_entry_is_replaced() {
+    privately("programs_start_while_the_entry_is_replaced", |bench| {
+        let entry = entry("pronto-arm64", "/usr/bin/qemu-aarch64");
+        bench.registry().add(&entry).unwrap();
+        let stop = AtomicBool::new(false);
+        let failed = std::thread::scope(|scope| {
+            let replacing = scope.spawn(|| {
+                let mut times = 0;
+                while !stop.load(Ordering::Relaxed) {
+                    bench.registry().replace(&entry).unwrap();
+                    times += 1;
+                }
+                times
+            });
+            let failed = (0..200).filter(|_| really_runs(PLAIN).is_none()).count();
+            stop.store(true, Ordering::Relaxed);
+            assert!(replacing.join().unwrap() > 200);
+            failed
+        });
+        assert_eq!(failed, 0, "programs found no interpreter");
+    });
+}
+
+#[test]
+fn several_are_registered_or_none() {
+    privately("several_are_registered_or_none", |bench| {
+        let store = Store::at(Some(Path::new("/run/q/store")));
+        store.open().unwrap();
+        let ctx = Ctx { store, report: Arc::new(Quiet) };
+        let own = pronto::binfmt::host_profile(&bench.host.profiles).unwrap().name.clone();
+        let error = registry::register(&ctx, &["arm64".to_owned(), own.clone()], true).unwrap_err();
+        assert!(error.to_string().contains(&format!("this host runs {own} programs itself")), "{error}");
+        assert!(bench.registry().entries().unwrap().is_empty());
+        assert_eq!(std::fs::read_dir("/etc/binfmt.d").unwrap().count(), 0);
+
+        let made =
+            registry::register(&ctx, &["armhf".to_owned(), "arm64".to_owned(), "armel".to_owned()], true).unwrap();
+        assert_eq!(made.iter().map(|m| m.entry.as_str()).collect::<Vec<_>>(), ["pronto-arm", "pronto-arm64"]);
+        assert!(made.iter().all(|m| m.changed));
+        let again = registry::register(&ctx, &["armel".to_owned(), "armhf".to_owned()], true).unwrap();
+        assert!(again.iter().all(|m| !m.changed), "{again:?}");
+        for row in registry::status(&ctx, &[]).unwrap() {
+            assert_eq!(row.durable, ["arm64", "armel", "armhf"].contains(&row.arch.as_str()), "{row:?}");
+        }
+        let gone = registry::unregister(&ctx, &[]).unwrap();
+        assert_eq!(gone.iter().filter(|g| g.changed).count(), 2);
+        assert!(bench.registry().entries().unwrap().is_empty());
+        assert_eq!(std::fs::read_dir("/etc/binfmt.d").unwrap().count(), 0);
+
+        let facts = Facts::default();
+        let arm64 = registry::emulator(&ctx, &bench.arm64, &facts, true).unwrap().unwrap();
+        assert!(arm64.registered_now);
+        assert_eq!(registry::emulator(&ctx, bench.host.profiles.find(&own).unwrap(), &facts, true).unwrap(), None);
     });
 }
 

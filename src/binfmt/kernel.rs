@@ -121,18 +121,26 @@ impl Registry {
         }
     }
 
-    /// Puts `entry` in force, over one of its own name too, without a moment in which neither is there: a twin under another
-    /// name holds the place in between. Call it under [`Registry::lock`].
+    /// Puts `entry` in force, over one of its own name too. Call it under [`Registry::lock`].
     pub fn replace(&self, entry: &Entry) -> Result<()> {
-        if self.read(&entry.name).is_none() && !self.dir.join(&entry.name).exists() {
-            return self.add(entry);
+        self.bridged(entry, || {
+            self.remove(&entry.name)?;
+            self.add(entry)
+        })
+    }
+
+    /// Runs `change`, which exchanges the entry of `entry`'s name, without a moment in which programs find none: a twin under
+    /// another name holds the place in between.
+    pub(super) fn bridged(&self, entry: &Entry, change: impl FnOnce() -> Result<()>) -> Result<()> {
+        if !self.dir.join(&entry.name).exists() {
+            return change();
         }
         let twin = Entry { name: format!("{}.new", entry.name), ..entry.clone() };
         self.remove(&twin.name)?;
         self.add(&twin)?;
-        let replaced = self.remove(&entry.name).and_then(|()| self.add(entry));
+        let changed = change();
         let removed = self.remove(&twin.name);
-        replaced.and(removed)
+        changed.and(removed)
     }
 
     /// Only one process changes our entries at a time, whatever store it works for: the lock is on the registry's own

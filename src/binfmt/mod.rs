@@ -28,7 +28,7 @@ pub use entry::{Entry, Flags, Kind, LineError};
 pub use interpreter::{Interpreter, Version, best, candidates};
 pub use kernel::{Registered, Registry, ident};
 pub use native::{host_profile, runs_itself};
-pub use register::{Emulator, Host, Made};
+pub use register::{Emulator, Host, Made, Snapshot};
 pub use status::{Pinned, Row};
 
 use std::io;

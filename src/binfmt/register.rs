@@ -56,6 +56,15 @@ pub struct Made {
     pub changed: bool,
 }
 
+/// What was registered for an architecture at one time.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    file: PathBuf,
+    text: Option<Vec<u8>>,
+    name: String,
+    entry: Option<Registered>,
+}
+
 impl Host {
     /// The host's own places. `state_dir` is private to root and cleared at boot.
     pub fn system(state_dir: &Path) -> Host {
@@ -86,20 +95,16 @@ impl Host {
         let interpreter = self.interpreter_for(profile)?;
         let wanted = for_profile(profile, &interpreter.path, credentials);
         let file = self.conf_file(profile);
-        let before = read_if_there(&file)?;
-        let text = conf_text(profile, &wanted)?;
-        let new_file = before.as_deref() != Some(text.as_slice());
+        let before = self.snapshot(profile)?;
+        let text = conf_text(&wanted)?;
+        let new_file = before.text.as_deref() != Some(text.as_slice());
         if new_file {
             self.write_conf(&file, &text)?;
         }
         match self.put_in_force(profile, &wanted, |registry| self.apply(registry, &file, &wanted)) {
             Ok(changed) => Ok(Made { entry: wanted.name, file, changed: changed || new_file }),
             Err(error) => {
-                let _ = match (new_file, &before) {
-                    (false, _) => Ok(()),
-                    (true, Some(old)) => write_atomic(&file, old, 0o644),
-                    (true, None) => std::fs::remove_file(&file),
-                };
+                self.go_back(&before);
                 Err(error)
             }
         }
@@ -122,6 +127,27 @@ impl Host {
             }
         }
         Ok(Made { entry: profile.binfmt.clone(), file, changed: had_file || had_entry })
+    }
+
+    /// What is registered for an architecture now, to go back to with [`Host::go_back`].
+    pub fn snapshot(&self, profile: &Profile) -> Result<Snapshot> {
+        let file = self.conf_file(profile);
+        let text = read_if_there(&file)?;
+        Ok(Snapshot { file, text, name: profile.binfmt.clone(), entry: self.registry.read(&profile.binfmt) })
+    }
+
+    /// Undoes what was done since `before` was taken. Best effort: it is for the way out of a failure.
+    pub fn go_back(&self, before: &Snapshot) {
+        let _ = match &before.text {
+            Some(text) if read_if_there(&before.file).ok().flatten().as_ref() == Some(text) => Ok(()),
+            Some(text) => write_atomic(&before.file, text, 0o644),
+            None => std::fs::remove_file(&before.file),
+        };
+        if self.registry.is_mounted() {
+            let lock = self.registry.lock();
+            self.restore(&before.name, before.entry.as_ref());
+            drop(lock);
+        }
     }
 
     /// Our durable entry for an architecture, if there is one that can be read.
@@ -163,7 +189,7 @@ impl Host {
             let before = self.registry.read(&wanted.name);
             let changed = change(&self.registry).and_then(|()| self.verify(profile, wanted));
             if changed.is_err() {
-                self.restore(wanted, before);
+                self.restore(&wanted.name, before.as_ref());
             }
             changed.map(|()| true)
         })();
@@ -174,16 +200,13 @@ impl Host {
     }
 
     /// After a failure: the entry of our name as it was before, or none.
-    fn restore(&self, wanted: &Entry, before: Option<Registered>) {
-        match before {
-            Some(old) if self.registry.read(&wanted.name).is_none_or(|now| now.entry != old.entry) => {
-                let _ = self.registry.replace(&old.entry);
-            }
-            Some(_) => {}
-            None => {
-                let _ = self.registry.remove(&wanted.name);
-            }
-        }
+    fn restore(&self, name: &str, before: Option<&Registered>) {
+        let now = self.registry.read(name);
+        let _ = match before {
+            Some(old) if now.as_ref().is_some_and(|now| now.entry == old.entry) => Ok(()),
+            Some(old) => self.registry.replace(&old.entry),
+            None => self.registry.remove(name),
+        };
     }
 
     /// Whether programs of `profile` are run by exactly `wanted`, with the file that is at its path now; otherwise, what wins.
@@ -210,7 +233,7 @@ impl Host {
     /// where it finds binfmt_misc missing or read-only, so the kernel is asked afterwards and told directly if need be.
     fn apply(&self, registry: &Registry, file: &Path, wanted: &Entry) -> Result<()> {
         if let Some(program) = &self.systemd_binfmt {
-            Tool::new(program).arg(file).output()?;
+            registry.bridged(wanted, || Ok(Tool::new(program).arg(file).output().map(|_| ())?))?;
             if registry.read(&wanted.name).is_some_and(|now| now.entry == *wanted) {
                 return Ok(());
             }
@@ -224,12 +247,9 @@ impl Host {
     }
 }
 
-fn conf_text(profile: &Profile, entry: &Entry) -> Result<Vec<u8>> {
-    let mut text = format!(
-        "# Runs {} programs. Written by pronto binfmt register; removed by pronto binfmt unregister {0}.\n",
-        profile.name
-    )
-    .into_bytes();
+/// The same for every architecture that shares the entry, so that they do not write over one another.
+fn conf_text(entry: &Entry) -> Result<Vec<u8>> {
+    let mut text = b"# Written by pronto binfmt register, removed by pronto binfmt unregister.\n".to_vec();
     text.extend(entry.line()?);
     text.push(b'\n');
     Ok(text)
