@@ -330,6 +330,11 @@ fn usage_is_said_as_xl_says_it() {
         ("create a/b -v /a:b", 2, "pronto: --volume: the path in the guest must be absolute, 'b' is not\n"),
         ("create a/b --timeout 5x", 2, "pronto: --timeout: '5x' is no length of time: write 90, 90s, 2m or 1h\n"),
         ("create a/b --network wifi", 2, "pronto: --network: 'wifi' is no network of this backend: host or none\n"),
+        ("binfmt", 2, "'pronto binfmt' requires at least 1 argument.\n"),
+        ("arch show", 2, "'pronto arch show' requires at least 1 argument.\n"),
+        ("arch show a b", 2, "'pronto arch show' takes at most 1 argument: 'b' is one too many.\n"),
+        ("arch frob", 2, "pronto: 'pronto arch' has no command 'frob'\n  try: list, show\n"),
+        ("binfmt status -x", 2, "option `x' not supported.\n"),
         // Around a command of the user's, docker's code.
         ("run", 125, "'pronto run' requires at least 1 argument.\n"),
         ("run --nosuch a/b", 125, "option `--nosuch' not supported.\n"),
@@ -609,6 +614,39 @@ fn who_is_not_root_is_told_in_one_line() {
         assert_eq!(as_nobody(line).code, 0, "{line}");
     }
     assert!(place.has_no_store());
+}
+
+#[test]
+fn architectures_and_their_interpreters_need_no_root() {
+    let place = Place::new();
+    let said = place.line("arch list --format json");
+    let all: Value = serde_json::from_str(&said.out).unwrap();
+    let known: Vec<&str> = all.as_array().unwrap().iter().map(|p| p["name"].as_str().unwrap()).collect();
+    for name in names("amd64 arm64 armel armhf i386 loong64 mips64el ppc64el riscv64 s390x") {
+        assert!(known.contains(&name), "{name}");
+        assert!(place.line("arch list").out.lines().any(|l| l.split(' ').next() == Some(name)), "{name}");
+        // Every other name leads to the same one.
+        let profile = all.as_array().unwrap().iter().find(|p| p["name"] == name).unwrap();
+        for alias in profile["aliases"].as_array().unwrap() {
+            let shown = place.words(&["arch", "show", "--format", "json", alias.as_str().unwrap()]);
+            assert_eq!(serde_json::from_str::<Value>(&shown.out).unwrap(), *profile, "{alias}");
+        }
+        let facts = place.words(&["arch", "show", name]).out;
+        assert!(facts.starts_with(&format!("name                   : {name}\n")), "{facts}");
+    }
+    let said = place.line("arch show aarch46");
+    assert!(said.code == 1 && said.err.contains("aarch46") && said.err.contains("arm64"), "{said:?}");
+
+    let said = place.line("binfmt status --format json");
+    let rows: Value = serde_json::from_str(&said.out).unwrap();
+    assert_eq!(rows.as_array().unwrap().len(), known.len());
+    let one = place.line("binfmt status arm64");
+    assert_eq!((one.code, one.err.as_str()), (0, ""));
+    let columns: Vec<&str> =
+        one.out.lines().next().unwrap().split("  ").map(str::trim).filter(|c| !c.is_empty()).collect();
+    assert_eq!(columns, ["ARCH", "RUNS BY", "INTERPRETER", "VERSION", "FLAGS", "SETUID", "PINNED"]);
+    assert!(one.out.lines().nth(1).unwrap().starts_with("arm64 "), "{}", one.out);
+    assert!(place.has_no_store(), "looking changes nothing");
 }
 
 #[test]

@@ -104,10 +104,22 @@ fn verb(entry: &Entry, front: &Front, words: &[OsString]) -> Outcome {
     let argv = std::iter::once(OsStr::new(entry.name)).chain(words.iter().map(OsString::as_os_str));
     match command.try_get_matches_from_mut(argv) {
         Ok(matches) => entry.run(front, &matches),
-        Err(error) => match usage::translate(&error, entry.name, &mut command) {
+        Err(error) => match of_verb_or_below(&error, entry.name, &mut command, words) {
             Answer::Show(text) => output::own(&text).map(|()| 0),
             Answer::Wrong(failure) => Err(failure),
         },
+    }
+}
+
+/// `arch show` is spoken of as such, with its own words.
+fn of_verb_or_below(error: &clap::Error, verb: &str, command: &mut clap::Command, words: &[OsString]) -> Answer {
+    let below = words.first().and_then(|w| command.find_subcommand_mut(w));
+    match below {
+        Some(sub) => {
+            let name = format!("{verb} {}", sub.get_name());
+            usage::translate(error, &name, sub)
+        }
+        None => usage::translate(error, verb, command),
     }
 }
 

@@ -42,11 +42,20 @@ const REFUSED: &[(&str, &str, &str)] = &[
 pub fn translate(error: &clap::Error, verb: &str, command: &mut Command) -> Answer {
     let argument = context(error, ContextKind::InvalidArg);
     Answer::Wrong(match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            return Answer::Show(error.render().to_string());
-        }
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => return Answer::Show(error.render().to_string()),
         ErrorKind::UnknownArgument => unknown(&argument.unwrap_or_default(), verb, command),
-        ErrorKind::MissingRequiredArgument => missing(verb, command),
+        ErrorKind::MissingRequiredArgument
+        | ErrorKind::MissingSubcommand
+        | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => missing(verb, command),
+        ErrorKind::InvalidSubcommand => {
+            let known: Vec<&str> = command.get_subcommands().map(Command::get_name).collect();
+            let word = context(error, ContextKind::InvalidSubcommand).unwrap_or_default();
+            Failure::Usage {
+                line: format!("pronto: 'pronto {verb}' has no command '{word}'"),
+                more: vec![format!("  try: {}", known.join(", "))],
+                help: None,
+            }
+        }
         ErrorKind::InvalidValue | ErrorKind::ValueValidation => {
             let option = argument.unwrap_or_default();
             let name = option.split([' ', '=']).next().unwrap_or_default();
