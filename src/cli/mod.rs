@@ -1,9 +1,38 @@
-//! The front: the only room that prints or picks an exit code. What a newcomer would get wrong: stdout is data, stderr is talk.
+//! The front: the only room that prints or picks an exit code. What a newcomer would get wrong: stdout is data, stderr is talk;
+//! and a verb's words are defined once, in its `Args` struct, from which help, completions and docs/cli/ are made.
+//!
+//! ```text
+//! dispatch   words → verb → exit code        grammar   what the first word is      foreign, near   xl's verbs, mistyped ones
+//! front      global options, Ctx             verbs/    one file each               tree            the whole for help and docs
+//! guest      create's, new's and run's part  config    key=value, xlcfg the keys   words           readers of single words
+//! usage      xl's sentences                  failure   exit codes, error lines     output, text    stdout, escaping
+//! progress   the voice on stderr, bars       trace     --verbose, --debug          details         xl's JSON
+//! ```
+
+mod config;
+mod details;
+mod dispatch;
+mod failure;
+mod foreign;
+mod front;
+mod grammar;
+mod guest;
+mod near;
+mod output;
+mod progress;
+pub mod reference;
+mod text;
+mod trace;
+mod tree;
+mod usage;
+mod verbs;
+mod words;
+mod xlcfg;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
 /// Runs the program with its words (argv[0] first).
-pub fn main(_words: Vec<OsString>) -> ExitCode {
-    ExitCode::from(1)
+pub fn main(words: Vec<OsString>) -> ExitCode {
+    ExitCode::from(dispatch::run(words))
 }

@@ -160,8 +160,8 @@ impl Store {
             Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
             other => other.map_err(Error::io(&path))?,
         };
-        let record: Record = serde_json::from_slice(&bytes)
-            .map_err(|e| Error::Damaged { path: path.clone(), why: e.to_string() })?;
+        let record: Record =
+            serde_json::from_slice(&bytes).map_err(|e| Error::Damaged { path: path.clone(), why: e.to_string() })?;
         let run_dir = self.run_dir(&record.uuid);
         let lock = run_dir.join("lock");
         let held = Lock::is_held(&lock).map_err(Error::io(&lock))?;
@@ -249,8 +249,8 @@ pub fn now() -> u64 {
 }
 
 fn write_json(path: &Path, value: &impl Serialize, sync: bool) -> Result<()> {
-    let text = serde_json::to_vec_pretty(value)
-        .map_err(|e| Error::Damaged { path: path.to_owned(), why: e.to_string() })?;
+    let text =
+        serde_json::to_vec_pretty(value).map_err(|e| Error::Damaged { path: path.to_owned(), why: e.to_string() })?;
     let written = if sync { fs::write_atomic(path, &text, 0o600) } else { fs::write_volatile(path, &text, 0o600) };
     written.map_err(Error::io(path))
 }

@@ -356,9 +356,10 @@ pub fn join_like(here: &Hierarchies, pid: u32, like: i32) -> io::Result<()> {
         let path = path.trim_start_matches('/');
         if controllers.is_empty() {
             if let Some(v2) = &here.v2 {
-                fs::OpenOptions::new().write(true).open(v2.join(path).join("cgroup.procs")).and_then(|mut f| {
-                    io::Write::write_all(&mut f, pid.to_string().as_bytes())
-                })?;
+                fs::OpenOptions::new()
+                    .write(true)
+                    .open(v2.join(path).join("cgroup.procs"))
+                    .and_then(|mut f| io::Write::write_all(&mut f, pid.to_string().as_bytes()))?;
             }
         } else if let Some(mount) = controllers.split(',').find_map(|c| here.v1.get(c)) {
             let _ = write(&mount.join(path).join("cgroup.procs"), &pid.to_string());

@@ -6,8 +6,9 @@
 
 pub mod caps;
 pub mod cgroup;
-pub mod fail;
+pub mod clock;
 pub mod devices;
+pub mod fail;
 pub mod fs;
 pub mod host;
 pub mod jail;

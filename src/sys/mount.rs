@@ -193,14 +193,7 @@ fn fsconfig_string(context: &OwnedFd, key: &CStr, value: &str) -> io::Result<()>
     let value = CString::new(value).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
     // SAFETY: fsconfig(2) reads two C strings that live across the call.
     let done = unsafe {
-        libc::syscall(
-            libc::SYS_fsconfig,
-            context.as_raw_fd(),
-            FSCONFIG_SET_STRING,
-            key.as_ptr(),
-            value.as_ptr(),
-            0,
-        )
+        libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), FSCONFIG_SET_STRING, key.as_ptr(), value.as_ptr(), 0)
     };
     check(done)
 }

@@ -79,8 +79,7 @@ pub fn receive_fd(stream: &UnixStream) -> io::Result<OwnedFd> {
     let mut byte = [0];
     let mut space = nix::cmsg_space!([std::os::fd::RawFd; 1]);
     let mut slices = [io::IoSliceMut::new(&mut byte)];
-    let message =
-        recvmsg::<()>(stream.as_raw_fd(), &mut slices, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)?;
+    let message = recvmsg::<()>(stream.as_raw_fd(), &mut slices, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)?;
     if message.bytes == 0 {
         return Err(io::Error::from(io::ErrorKind::UnexpectedEof));
     }

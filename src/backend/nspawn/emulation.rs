@@ -98,6 +98,9 @@ mod tests {
         for line in ["ImportCredential=", "PrivateTmp=no", "ProtectProc=default", "PrivatePIDs=no"] {
             assert!(trixie.lines().any(|l| l == line), "{line}");
         }
-        assert!(!drop_in(255).unwrap().contains("PrivatePIDs"), "255 does not know it and would warn for every service");
+        assert!(
+            !drop_in(255).unwrap().contains("PrivatePIDs"),
+            "255 does not know it and would warn for every service"
+        );
     }
 }

@@ -1,0 +1,94 @@
+//! `create`: from an image to a running domain. What a newcomer would get wrong: options and `key=value` words may stand in any
+//! order around the image, as in `xl create FILE -c name="x"`.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use clap::Args;
+use clap::builder::OsStringValueParser;
+
+use super::Verb;
+use crate::cli::failure::{Failure, Outcome};
+use crate::cli::front::Front;
+use crate::cli::{details, guest, words};
+use crate::ops;
+
+/// Make a domain from an image and start it
+///
+/// IMAGE is a label of the catalogue (debian/bookworm), a registry's image (docker.io/library/debian:12), an OCI layout
+/// (oci:DIR:TAG), a tarball or a directory (./tree). Keys are those of xl.cfg: name, memory, maxmem, vcpus, cpus, hostname,
+/// arch, network, on_poweroff, on_reboot, on_crash; any other is refused. memory without a suffix is MiB.
+///
+/// The command returns when the guest is ready. It is ready although some of its units failed: each is told on stderr.
+#[derive(Debug, Args)]
+#[command(override_usage = "pronto create [OPTIONS] IMAGE [key=value …]")]
+pub struct Create {
+    /// The domain's name; made from the image if it is not given
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    #[command(flatten)]
+    options: guest::GuestOptions,
+    /// Discard the domain when it ends
+    #[arg(long)]
+    rm: bool,
+    /// Replace a shut-off domain of this name
+    #[arg(long)]
+    replace: bool,
+    /// Wait until the guest is ready (the default)
+    #[arg(long, conflicts_with = "no_wait")]
+    wait: bool,
+    /// Return as soon as the guest's init runs
+    #[arg(long)]
+    no_wait: bool,
+    /// How long to wait: 90, 90s, 2m, 1h; 120s if it is not given, 600s for an emulated guest
+    #[arg(long, value_name = "D", value_parser = words::duration)]
+    timeout: Option<Duration>,
+    /// Keep a domain that was not ready in time
+    #[arg(long)]
+    keep: bool,
+    /// Attach to the console at once
+    #[arg(short, long)]
+    console: bool,
+    /// Leave the domain paused
+    #[arg(short, long)]
+    paused: bool,
+    /// Say nothing but errors
+    #[arg(short, long)]
+    quiet: bool,
+    /// Print what would be made, and make nothing
+    #[arg(short = 'n', long = "dry-run", alias = "dryrun")]
+    dry_run: bool,
+    /// The image, and keys with their values in any order
+    #[arg(value_name = "IMAGE|key=value", value_parser = OsStringValueParser::new())]
+    words: Vec<OsString>,
+}
+
+impl Verb for Create {
+    const NAME: &'static str = "create";
+    const DRY_RUN: bool = true;
+
+    fn run(self, front: &Front) -> Outcome {
+        let front = front.hushed(self.quiet);
+        let (image, keys) = guest::sort(Self::NAME, self.words)?;
+        // xl's exit code for a create without a file.
+        let image = image.ok_or_else(|| Failure::said("Image not specified: pronto create IMAGE [key=value …]", 6))?;
+        let mut what = guest::request(&image, self.name, self.options, keys, &front.globals)?;
+        what.replace = self.replace;
+        what.keep = self.keep;
+        what.timeout = self.timeout;
+        what.paused = self.paused;
+        what.spec.rm = self.rm;
+        // A console shows the boot itself, and a paused guest is never ready: there one waits only when told to.
+        what.wait = self.wait || !(self.no_wait || self.console || self.paused);
+        if self.dry_run || front.globals.dry_run {
+            return details::print_request(&what).map(|()| 0);
+        }
+        let ctx = front.ctx(Self::NAME)?;
+        let created = ops::create::create(&ctx, what)?;
+        guest::tell_failed_units(&ctx, &created);
+        if self.console {
+            ops::console::console(&ctx, &guest::by_name(&created.name))?;
+        }
+        Ok(0)
+    }
+}

@@ -1,0 +1,56 @@
+//! `images`: what is in the store. What a newcomer would get wrong: a reference may have come from a registry's answer, so it is
+//! escaped like all text from outside.
+
+use clap::Args;
+
+use super::Verb;
+use crate::cli::failure::Outcome;
+use crate::cli::front::Front;
+use crate::cli::output::{self, Format};
+use crate::domain::size;
+use crate::ops::{self, images::Row};
+use crate::sys::clock;
+
+/// List the images in the store
+#[derive(Debug, Args)]
+pub struct Images {
+    /// Columns or JSON
+    #[arg(
+        long,
+        value_name = "table|json",
+        hide_possible_values = true,
+        hide_default_value = true,
+        default_value = "table"
+    )]
+    format: Format,
+}
+
+impl Verb for Images {
+    const NAME: &'static str = "images";
+
+    fn run(self, front: &Front) -> Outcome {
+        let ctx = front.ctx(Self::NAME)?;
+        let rows = ops::images::images(&ctx)?;
+        if self.format == Format::Json {
+            output::json(&rows)?;
+        } else {
+            let cells: Vec<_> = rows.iter().map(cells).collect();
+            output::table(&["IMAGE", "PLATFORM", "DIGEST", "SIZE", "PULLED"], &cells)?;
+        }
+        Ok(0)
+    }
+}
+
+fn cells(row: &Row) -> Vec<String> {
+    let pulled = clock::local(row.pulled)
+        .map(|t| format!("{:04}-{:02}-{:02} {:02}:{:02}", t.year, t.month, t.day, t.hour, t.minute));
+    // As much of the digest as docker shows.
+    let digest = row.digest.split_once(':').map_or(row.digest.as_str(), |(_, hex)| hex);
+    vec![
+        row.reference.clone(),
+        row.platform.clone(),
+        digest.chars().take(12).collect(),
+        size::human(row.size),
+        pulled.unwrap_or_default(),
+    ]
+}

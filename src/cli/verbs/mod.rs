@@ -1,0 +1,134 @@
+//! The verbs of the command line: one file each, an `Args` struct whose doc comments are the help, and `run`. What a newcomer
+//! would get wrong: the struct is the only definition: the help, the completions and docs/cli/ are made from it.
+
+mod arch;
+mod binfmt;
+mod completions;
+mod console;
+mod cp;
+mod create;
+mod delete;
+mod destroy;
+mod doctor;
+mod domid;
+mod domname;
+mod exec;
+mod help;
+mod images;
+mod info;
+mod list;
+mod logs;
+mod new;
+mod pause;
+mod pull;
+mod reboot;
+mod rename;
+mod rmi;
+mod run;
+mod short;
+mod shutdown;
+mod start;
+mod unpause;
+mod uptime;
+mod version;
+
+use clap::{ArgMatches, Args, Command};
+
+use super::failure::{Failure, Outcome};
+use super::front::Front;
+
+pub use help::brief;
+pub use short::short_form;
+
+/// A verb's words, and what it does.
+pub trait Verb: Args {
+    /// How it is called.
+    const NAME: &'static str;
+    /// Whether it runs a command of the user's, so that its own failures are docker's 125.
+    const AROUND: bool = false;
+    /// Whether `-N` means something to it.
+    const DRY_RUN: bool = false;
+    /// Does it.
+    fn run(self, front: &Front) -> Outcome;
+}
+
+/// A verb as the dispatcher knows it.
+#[derive(Debug, Clone, Copy)]
+pub struct Entry {
+    /// How it is called.
+    pub name: &'static str,
+    /// See [`Verb::AROUND`].
+    pub around: bool,
+    /// See [`Verb::DRY_RUN`].
+    pub dry_run: bool,
+    augment: fn(Command) -> Command,
+    run: fn(&Front, &ArgMatches) -> Outcome,
+}
+
+const fn entry<V: Verb>() -> Entry {
+    Entry { name: V::NAME, around: V::AROUND, dry_run: V::DRY_RUN, augment: V::augment_args, run: run_as::<V> }
+}
+
+fn run_as<V: Verb>(front: &Front, matches: &ArgMatches) -> Outcome {
+    // The derived reader only fails on a definition that contradicts itself.
+    let verb = V::from_arg_matches(matches).map_err(|e| Failure::usage(format!("pronto: {e}")))?;
+    verb.run(front)
+}
+
+/// All verbs, in the order of the help: what is used daily comes first.
+pub const ALL: &[Entry] = &[
+    entry::<create::Create>(),
+    entry::<run::Run>(),
+    entry::<list::List>(),
+    entry::<console::Console>(),
+    entry::<exec::Exec>(),
+    entry::<logs::Logs>(),
+    entry::<cp::Cp>(),
+    entry::<shutdown::Shutdown>(),
+    entry::<destroy::Destroy>(),
+    entry::<reboot::Reboot>(),
+    entry::<pause::Pause>(),
+    entry::<unpause::Unpause>(),
+    entry::<new::New>(),
+    entry::<start::Start>(),
+    entry::<delete::Delete>(),
+    entry::<rename::Rename>(),
+    entry::<domid::Domid>(),
+    entry::<domname::Domname>(),
+    entry::<uptime::Uptime>(),
+    entry::<info::Info>(),
+    entry::<pull::Pull>(),
+    entry::<images::Images>(),
+    entry::<rmi::Rmi>(),
+    entry::<binfmt::Binfmt>(),
+    entry::<arch::Arch>(),
+    entry::<doctor::Doctor>(),
+    entry::<completions::Completions>(),
+    entry::<help::Help>(),
+    entry::<version::Version>(),
+];
+
+/// Their names.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    ALL.iter().map(|entry| entry.name)
+}
+
+/// The verb of exactly this name.
+pub fn find(name: &str) -> Option<&'static Entry> {
+    ALL.iter().find(|entry| entry.name == name)
+}
+
+impl Entry {
+    /// Its definition, as it stands below `pronto`.
+    pub fn command(&self) -> Command {
+        (self.augment)(Command::new(self.name))
+            .bin_name(format!("pronto {}", self.name))
+            .display_name(format!("pronto-{}", self.name))
+            .disable_help_subcommand(true)
+    }
+
+    /// Runs it.
+    pub fn run(&self, front: &Front, matches: &ArgMatches) -> Outcome {
+        (self.run)(front, matches)
+    }
+}

@@ -1,0 +1,58 @@
+//! `new`: a domain that does not run yet, as xm had it. What a newcomer would get wrong: the image is fetched now, not at the
+//! first start.
+
+use std::ffi::OsString;
+
+use clap::Args;
+use clap::builder::OsStringValueParser;
+
+use super::Verb;
+use crate::cli::failure::{Failure, Outcome};
+use crate::cli::front::Front;
+use crate::cli::{details, guest};
+use crate::ops;
+
+/// Make a domain from an image without starting it
+///
+/// The words are those of create. 'pronto start NAME' starts it.
+#[derive(Debug, Args)]
+#[command(override_usage = "pronto new [OPTIONS] IMAGE [key=value …]")]
+pub struct New {
+    /// The domain's name; made from the image if it is not given
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    #[command(flatten)]
+    options: guest::GuestOptions,
+    /// Replace a shut-off domain of this name
+    #[arg(long)]
+    replace: bool,
+    /// Say nothing but errors
+    #[arg(short, long)]
+    quiet: bool,
+    /// Print what would be made, and make nothing
+    #[arg(short = 'n', long = "dry-run", alias = "dryrun")]
+    dry_run: bool,
+    /// The image, and keys with their values in any order
+    #[arg(value_name = "IMAGE|key=value", value_parser = OsStringValueParser::new())]
+    words: Vec<OsString>,
+}
+
+impl Verb for New {
+    const NAME: &'static str = "new";
+    const DRY_RUN: bool = true;
+
+    fn run(self, front: &Front) -> Outcome {
+        let front = front.hushed(self.quiet);
+        let (image, keys) = guest::sort(Self::NAME, self.words)?;
+        let image = image.ok_or_else(|| Failure::said("Image not specified: pronto new IMAGE [key=value …]", 6))?;
+        let mut what = guest::request(&image, self.name, self.options, keys, &front.globals)?;
+        what.replace = self.replace;
+        what.wait = false;
+        if self.dry_run || front.globals.dry_run {
+            return details::print_request(&what).map(|()| 0);
+        }
+        let ctx = front.ctx(Self::NAME)?;
+        ops::lifecycle::new(&ctx, what)?;
+        Ok(0)
+    }
+}
