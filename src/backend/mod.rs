@@ -60,3 +60,6 @@ pub trait Backend: Send {
     /// The program that runs this plan. Pure.
     fn launch(&self, plan: &Plan) -> Launch;
 }
+//! backend
+
+pub mod direct;
