@@ -97,14 +97,14 @@ pub fn registry() -> &'static Registry {
 /// A running arm64 domain (Debian 12) that shared cases may use but not change.
 pub fn shared_arm64() -> &'static str {
     static NAME: OnceLock<()> = OnceLock::new();
-    NAME.get_or_init(|| drop(shared().create("shared-arm64", &fixtures::BOOKWORM_ARM64.tree(), &["--arch", "arm64"])));
+    NAME.get_or_init(|| drop(shared().create("shared-arm64", fixtures::BOOKWORM_ARM64.tree(), &["--arch", "arm64"])));
     "shared-arm64"
 }
 
 /// A running domain of the host's own architecture (Debian 12).
 pub fn shared_native() -> &'static str {
     static NAME: OnceLock<()> = OnceLock::new();
-    NAME.get_or_init(|| drop(shared().create("shared-native", &fixtures::BOOKWORM_AMD64.tree(), &[])));
+    NAME.get_or_init(|| drop(shared().create("shared-native", fixtures::BOOKWORM_AMD64.tree(), &[])));
     "shared-native"
 }
 
@@ -283,6 +283,29 @@ pub fn pids() -> impl Iterator<Item = i32> {
 pub fn parent(pid: i32) -> Option<i32> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     status.lines().find_map(|l| l.strip_prefix("PPid:"))?.trim().parse().ok()
+}
+
+/// The names of pronto's own entries in the kernel's registry.
+pub fn handlers() -> Vec<String> {
+    let dir = std::fs::read_dir("/proc/sys/fs/binfmt_misc").into_iter().flatten().flatten();
+    dir.map(|e| e.file_name().to_string_lossy().into_owned()).filter(|n| n.starts_with("pronto-")).collect()
+}
+
+/// Ends everything: stores, and the entries that are in the kernel's registry now and are not among `before`.
+pub fn end(before: &[String]) {
+    shared().end();
+    for name in handlers().iter().filter(|n| !before.contains(n)) {
+        let arch = name.trim_start_matches("pronto-");
+        let _ = Run::new(BINARY).args(["binfmt", "unregister", arch]).run();
+        let _ = std::fs::OpenOptions::new()
+            .write(true)
+            .open(Path::new("/proc/sys/fs/binfmt_misc").join(name))
+            .and_then(|mut f| {
+                use std::io::Write;
+                f.write_all(b"-1")
+            });
+    }
+    let _ = std::fs::remove_dir_all(work());
 }
 
 /// Ends the shared guests but keeps their store's images.
