@@ -3,12 +3,14 @@
 //! a call that an interpreter does not know fails, too, so emulated starts are compared with emulated nspawn.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use super::guest::marker;
 use crate::common::fixtures::{BOOKWORM_AMD64, BOOKWORM_ARM64, Interpreter, Recipe};
 use crate::common::harness::cases;
 use crate::common::pronto::Pronto;
 use crate::common::run::Run;
+use crate::common::snapshot::cgroup_roots;
 use crate::common::{secs, write};
 
 cases! {
@@ -17,11 +19,12 @@ cases! {
 
 /// Perl is in every Debian. Calls have the numbers of the guest's CPU; each line is `name answer`.
 const PROBE: &str = r#"
+$| = 1;
 my $arm = (`uname -m` =~ /aarch64/);
-my %n = $arm ? (kexec_load=>104, add_key=>217, keyctl=>219, bpf=>280, open_by_handle_at=>265, clock_settime=>112, settimeofday=>170,
+my %n = $arm ? (kexec_load=>104, add_key=>217, keyctl=>219, bpf=>280, open_by_handle_at=>265, clock_settime=>112,
     init_module=>105, delete_module=>106, swapon=>224, reboot=>142, mount=>40, mknodat=>33, perf_event_open=>241, userfaultfd=>282,
     setns=>268, unshare=>97, pivot_root=>41, acct=>89, syslog=>116, iopl=>0)
-  : (kexec_load=>246, add_key=>248, keyctl=>250, bpf=>321, open_by_handle_at=>304, clock_settime=>227, settimeofday=>164,
+  : (kexec_load=>246, add_key=>248, keyctl=>250, bpf=>321, open_by_handle_at=>304, clock_settime=>227,
     init_module=>175, delete_module=>176, swapon=>167, reboot=>169, mount=>165, mknodat=>259, perf_event_open=>298, userfaultfd=>323,
     setns=>308, unshare=>272, pivot_root=>155, acct=>163, syslog=>103, iopl=>172);
 sub answer { my ($name, $r) = @_; printf "%s %s\n", $name, $r == -1 ? 'errno ' . ($!+0) : 'done'; }
@@ -32,7 +35,6 @@ answer('keyctl', syscall($n{keyctl}, 0, -3, 0));
 answer('bpf', syscall($n{bpf}, 0, $b, 64));
 answer('open_by_handle_at', syscall($n{open_by_handle_at}, -100, my $h = pack('II', 8, 1) . "\0" x 8, 0));
 answer('clock_settime', syscall($n{clock_settime}, 99, $b));
-answer('settimeofday', syscall($n{settimeofday}, 0, 0) == 0 ? 0 : -1);
 answer('init_module', syscall($n{init_module}, 0, 0, my $e1 = ''));
 answer('delete_module', syscall($n{delete_module}, my $e2 = 'no_such_module', 0));
 answer('swapon', syscall($n{swapon}, my $e3 = '/no/such', 0));
@@ -111,20 +113,33 @@ fn weaker(plain: &Answers, ours: &Answers) -> Vec<String> {
     found
 }
 
-/// The probe as the first process of plain nspawn, in a copy of the tree that is thrown away.
+/// The probe as the first process of plain nspawn, in a copy of the tree that is thrown away and a cgroup of its own (it would
+/// take `/payload`, which all such containers of a host share, and leave it there).
 fn plain(recipe: Recipe) -> Answers {
     let machine = format!("ring-{}", marker().replace('.', "-"));
+    let roots = cgroup_roots();
+    let group =
+        roots.iter().find(|r| r.join("cgroup.controllers").exists()).expect("a cgroup v2 hierarchy").join(&machine);
+    std::fs::create_dir(&group).expect("a cgroup");
+    let script = "echo $$ >\"$1/cgroup.procs\" && shift && exec \"$@\"";
+    let run = Run::new("sh").args(["-c", script, "sh"]).arg(&group).args([
+        "systemd-nspawn",
+        "--quiet",
+        "--register=no",
+        "--keep-unit",
+    ]);
     let run =
-        Run::new("systemd-nspawn").args(["--quiet", "--register=no", "--keep-unit", "--volatile=overlay", "--pipe"]);
-    let out = run
-        .arg(format!("--machine={machine}"))
-        .arg("-D")
-        .arg(recipe.tree())
-        .args(["--", "perl", "-e", PROBE])
-        .limit(secs(120))
-        .run()
-        .ok();
-    answers(&out.text())
+        run.args(["--volatile=overlay", "--pipe"]).arg(format!("--machine={machine}")).arg("-D").arg(recipe.tree());
+    let out = run.args(["--", "perl", "-e", PROBE]).limit(secs(120)).run();
+    for left in [
+        group.join("payload"),
+        group.join("supervisor"),
+        group,
+        Path::new("/run/systemd/nspawn/propagate").join(&machine),
+    ] {
+        let _ = std::fs::remove_dir(left);
+    }
+    answers(&out.ok().text())
 }
 
 fn compare(recipe: Recipe) {

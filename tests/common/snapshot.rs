@@ -67,7 +67,7 @@ fn mounts(seen: &mut BTreeSet<String>) {
 
 /// Processes that are a guest's (in another PID namespace than ours, or run by an interpreter), nspawn's or pronto's.
 fn processes(seen: &mut BTreeSet<String>) {
-    let ours = fs::read_link("/proc/self/ns/pid").ok();
+    let host = fs::read_link("/proc/self/ns/pid").ok();
     let pronto = Path::new(env!("CARGO_BIN_EXE_pronto"));
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
         let dir = entry.path();
@@ -77,9 +77,11 @@ fn processes(seen: &mut BTreeSet<String>) {
         }
         let exe = fs::read_link(dir.join("exe")).unwrap_or_default();
         let file = exe.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let foreign = fs::read_link(dir.join("ns/pid")).ok().is_some_and(|ns| Some(ns) != ours);
-        let deleted = exe.to_string_lossy().trim_end_matches(" (deleted)") == pronto.to_string_lossy();
-        if foreign || deleted || exe == pronto || file.starts_with("qemu-") || file.starts_with("systemd-nspawn") {
+        let foreign = fs::read_link(dir.join("ns/pid")).ok().is_some_and(|ns| Some(ns) != host);
+        // The program under test, also when it was replaced meanwhile, and the sealed copy of it that enters guests.
+        let link = exe.to_string_lossy();
+        let ours = link.trim_end_matches(" (deleted)") == pronto.to_string_lossy() || link.starts_with("/memfd:pronto");
+        if foreign || ours || file.starts_with("qemu-") || file.starts_with("systemd-nspawn") {
             let words = fs::read(dir.join("cmdline")).unwrap_or_default();
             let line = String::from_utf8_lossy(&words).replace('\0', " ");
             seen.insert(format!("process {name}: {} [{}]", line.trim(), exe.display()));
