@@ -100,7 +100,7 @@ fn serve(socket: &mut UnixStream) -> Result<u8, Failure> {
         socket.write_all(&line).and_then(|()| sock::send_fd(socket, controller.as_fd())).map_err(fault("terminal"))?;
         terminal = Some(guest_side);
     }
-    let (mut reader, writer) = io::pipe().map_err(fault("pipe"))?;
+    let (mut reader, writer) = crate::sys::process::pipe().map_err(fault("pipe"))?;
     let process = ns::spawn(CloneFlags::empty(), move || {
         let (why, code) = entered.become_command(&order, terminal.as_ref());
         let mut writer = writer;

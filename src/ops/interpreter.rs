@@ -4,11 +4,20 @@
 use std::path::Path;
 
 use super::inspect::Facts;
-use super::{Ctx, Error, Kind, Result};
+use super::{Ctx, Error, Kind, Result, registry};
 use crate::arch::Profile;
 use crate::backend::nspawn::emulation;
 use crate::store::domains::Emulated;
 use crate::sys::fs;
+
+/// What runs a tree with these facts: `None` means this CPU itself. Registers the interpreter for this boot.
+pub fn ensure(ctx: &Ctx, profile: &Profile, facts: &Facts, credentials: bool) -> Result<Option<Emulated>> {
+    let emulator = registry::emulator(ctx, profile, facts, credentials).map_err(|e| e.with_kind(Kind::Create))?;
+    Ok(emulator.map(|e| {
+        let (major, minor, patch) = e.version;
+        Emulated { interpreter: e.interpreter, version: format!("{major}.{minor}.{patch}"), layer: false }
+    }))
+}
 
 /// Writes the emulation layer of a guest with these facts below `dir`. Returns whether there is anything in it.
 pub fn write_layer(dir: &Path, facts: &Facts) -> Result<bool> {

@@ -194,9 +194,6 @@ pub fn internal(words: &[std::ffi::OsString]) -> Option<u8> {
         "__monitor" => Some(monitor::main(&words[1..])),
         _ => None,
     }
-/// Verbs that pronto calls itself with (their names start with `__`): the exit code, or none for a word that is not one.
-pub fn internal(_words: &[std::ffi::OsString]) -> Option<u8> {
-    None
 }
 
 /// Says that this verb needs root, before anything is touched.

@@ -115,7 +115,7 @@ impl Stage {
     /// program; nothing is left of it.
     pub fn spawn(self) -> io::Result<ns::Process> {
         use nix::sched::CloneFlags;
-        let (mut reader, writer) = io::pipe()?;
+        let (mut reader, writer) = crate::sys::process::pipe()?;
         let process = ns::spawn(CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNS, move || {
             use std::io::Write;
             let mut writer = writer;
