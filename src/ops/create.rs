@@ -8,7 +8,7 @@ use super::inspect::{self, Facts};
 use super::monitor::{Starter, spawn};
 use super::{Ctx, Error, Interrupt, Kind, Result, images, interpreter, registry, sweep};
 use crate::arch::{Profile, Profiles};
-use crate::domain::{Artifact, Layer, Name, Spec, State};
+use crate::domain::{Artifact, Name, Spec, State};
 use crate::monitor::Event;
 use crate::store::domains::{Record, new_uuid, now};
 use crate::sys::lock::Lock;
@@ -324,11 +324,7 @@ fn take_name(ctx: &Ctx, what: &Create, artifact: Artifact) -> Result<Reserved> {
 /// Looks at the image's files, through a mount that nobody else sees.
 pub fn facts(ctx: &Ctx, artifact: &Artifact, profiles: &Profiles) -> Result<Facts> {
     let failed = |e: std::io::Error| Error::new(Kind::Create, format!("cannot read '{}'", artifact.label)).because(e);
-    let path = |layer: &Layer| match layer {
-        Layer::Stored(key) => ctx.store.layer(key),
-        Layer::Directory(path) => path.clone(),
-    };
-    let lowers = artifact.layers.iter().rev().map(path).collect();
+    let lowers = super::tree::lowers(&ctx.store, artifact);
     let tree = Overlay { lowers, upper: None }.detached().map_err(failed)?;
     let root = Root::from_fd(tree, std::path::Path::new(&artifact.label));
     inspect::tree(&root, profiles).map_err(|e| e.with_kind(Kind::Create))

@@ -169,8 +169,14 @@ impl Session {
                     fds.push((relay.stdin(), false));
                 }
             }
-            let ready = sock::poll(&fds, if doomed.is_some() { 50 } else { -1 })
-                .map_err(|e| Error::general("cannot wait").because(e))?;
+            let timeout = if doomed.is_some() {
+                50
+            } else if relay.is_some() {
+                250
+            } else {
+                -1
+            };
+            let ready = sock::poll(&fds, timeout).map_err(|e| Error::general("cannot wait").because(e))?;
             let (answered, typed) = (ready[0], ready.get(3) == Some(&true));
             let printed = ready.get(2) == Some(&true);
             drop(fds);
@@ -217,7 +223,8 @@ impl Session {
 }
 
 /// The user's terminal joined to the guest's.
-struct Relay {
+#[derive(Debug)]
+pub struct Relay {
     raw: Option<pty::Raw>,
     size: Option<(u16, u16)>,
     input: bool,
@@ -225,16 +232,32 @@ struct Relay {
 }
 
 impl Relay {
+    /// Puts the user's terminal in raw mode until this is dropped, and gives the guest's the same size.
+    pub fn start_on(controller: &OwnedFd) -> Relay {
+        let relay = Relay::start();
+        if let Some((rows, columns)) = relay.size {
+            let _ = pty::set_size(controller.as_fd(), rows, columns);
+        }
+        relay
+    }
+
+    /// Whether there is input to come.
+    pub fn input(&self) -> bool {
+        self.input
+    }
+
     fn start() -> Relay {
         let stdin = io::stdin();
         Relay { raw: pty::Raw::enter(stdin.as_fd()).ok(), size: pty::size(stdin.as_fd()), input: true, stdin }
     }
 
-    fn stdin(&self) -> std::os::fd::BorrowedFd<'_> {
+    /// Where input comes from.
+    pub fn stdin(&self) -> std::os::fd::BorrowedFd<'_> {
         self.stdin.as_fd()
     }
 
-    fn turn(&mut self, controller: &OwnedFd, printed: bool, typed: bool) {
+    /// Passes on what there is.
+    pub fn turn(&mut self, controller: &OwnedFd, printed: bool, typed: bool) {
         let mut buffer = [0; 16 << 10];
         if printed {
             if let Ok(n) = nix::unistd::read(controller, &mut buffer) {
@@ -254,7 +277,7 @@ impl Relay {
     }
 
     /// What the command printed last.
-    fn rest(&mut self, controller: &OwnedFd) {
+    pub fn rest(&mut self, controller: &OwnedFd) {
         while sock::poll(&[(controller.as_fd(), false)], 0).is_ok_and(|r| r[0]) {
             let mut buffer = [0; 16 << 10];
             match nix::unistd::read(controller, &mut buffer) {
@@ -264,7 +287,8 @@ impl Relay {
         }
     }
 
-    fn resize(&mut self, controller: &OwnedFd) {
+    /// Follows the size of the user's terminal.
+    pub fn resize(&mut self, controller: &OwnedFd) {
         if self.raw.is_none() {
             return;
         }

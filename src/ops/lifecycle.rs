@@ -149,6 +149,8 @@ pub fn destroy(ctx: &Ctx, domain: &DomainRef) -> Result<()> {
         run.cage.kill();
     }
     if let Some(pidfd) = &pidfd {
+        // A `run` has no monitor: its command cleans up by itself when what it waits for is gone.
+        let _ = crate::sys::sock::poll(&[(std::os::fd::AsFd::as_fd(pidfd), false)], 5000);
         let _ = ns::signal_pidfd(pidfd, libc::SIGKILL);
         let _ = crate::sys::sock::poll(&[(std::os::fd::AsFd::as_fd(pidfd), false)], 5000);
     }

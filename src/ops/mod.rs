@@ -21,6 +21,7 @@ pub mod provision;
 pub mod registry;
 pub mod run;
 pub mod sweep;
+pub mod tree;
 
 use std::fmt;
 use std::sync::Arc;

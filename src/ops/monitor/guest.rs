@@ -11,16 +11,17 @@ use nix::sys::signal::Signal;
 
 use super::{personal, stage};
 use crate::backend::{Backend, Plan, Shared, nspawn::Nspawn};
-use crate::domain::{Action, Layer, Name};
+use crate::domain::{Action, Name};
 use crate::monitor::{Guest, How, Outcome, Started};
 use crate::store::domains::{Ended, Record, Run, now};
 use crate::store::Store;
 use crate::sys::cgroup::{self, Cage, Hierarchies, Limits};
 use crate::sys::lock::Lock;
-use crate::sys::mount::{self, Overlay};
+use crate::ops::tree;
+use crate::sys::mount;
 use crate::sys::root::Root;
 use crate::sys::seccomp::Filter;
-use crate::sys::{devices, fail, fs, ns, pty, sock};
+use crate::sys::{devices, fail, ns, pty, sock};
 
 type Text<T> = Result<T, String>;
 
@@ -81,30 +82,11 @@ impl Running {
         Ok(())
     }
 
-    /// The domain's tree: its own changes over the emulation layer over the image.
+    /// The domain's tree, with its own identity in it.
     fn make_root(&self) -> Text<OwnedFd> {
         fail::point("overlay").map_err(text)?;
         let dir = self.path()?;
-        let mut lowers = Vec::new();
-        if self.record.emulated.as_ref().is_some_and(|e| e.layer) {
-            lowers.push(dir.join("emulation"));
-        }
-        for layer in self.record.artifact.layers.iter().rev() {
-            lowers.push(match layer {
-                Layer::Stored(key) => self.store.layer(key),
-                Layer::Directory(path) => path.clone(),
-            });
-        }
-        let (upper, work) = (dir.join("upper"), dir.join("work"));
-        let first = !upper.exists();
-        for made in [&upper, &work] {
-            fs::private_dir(made).map_err(text)?;
-        }
-        if first {
-            self.set_root_mode(&upper)?;
-        }
-        let overlay = Overlay { lowers, upper: Some((upper, work)) };
-        let tree = overlay.detached().map_err(|e| format!("cannot stack the layers: {e}"))?;
+        let (tree, first) = tree::writable(&self.store, &self.record, &dir)?;
         let root = Root::from_fd(tree.try_clone().map_err(text)?, &dir);
         if first {
             personal::first_start(&root, &self.hostname()?, &self.record.uuid.replace('-', "")).map_err(text)?;
@@ -113,19 +95,6 @@ impl Running {
             personal::resolver(&root).map_err(text)?;
         }
         Ok(tree)
-    }
-
-    /// The guest's root directory: a tree of the user's keeps its mode and owner, an image's is root's with 0755 (a layer's
-    /// own entry for `/` often says nothing).
-    fn set_root_mode(&self, upper: &Path) -> Text<()> {
-        use std::os::unix::fs::{MetadataExt, PermissionsExt};
-        let (mut mode, mut owner) = (0o755, (0, 0));
-        if let Some(Layer::Directory(top)) = self.record.artifact.layers.last() {
-            let meta = std::fs::metadata(top).map_err(|e| format!("{}: {e}", top.display()))?;
-            (mode, owner) = (meta.mode() & 0o7777, (meta.uid(), meta.gid()));
-        }
-        std::fs::set_permissions(upper, PermissionsExt::from_mode(mode)).map_err(text)?;
-        std::os::unix::fs::chown(upper, Some(owner.0), Some(owner.1)).map_err(text)
     }
 
     fn hostname(&self) -> Text<String> {
