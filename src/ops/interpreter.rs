@@ -21,7 +21,7 @@ pub fn ensure(ctx: &Ctx, profile: &Profile, facts: &Facts, credentials: bool) ->
 
 /// Writes the emulation layer of a guest with these facts below `dir`. Returns whether there is anything in it.
 pub fn write_layer(dir: &Path, facts: &Facts) -> Result<bool> {
-    let Some(text) = facts.systemd.and_then(emulation::drop_in) else { return Ok(false) };
+    let Some(text) = facts.systemd.map(emulation::drop_in) else { return Ok(false) };
     let failed = |e: std::io::Error| Error::new(Kind::Create, "cannot write the emulation layer").because(e);
     let path = dir.join(emulation::DROP_IN);
     let parent = path.parent().unwrap_or(dir);
