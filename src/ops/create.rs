@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::inspect::{self, Facts};
 use super::monitor::{Starter, spawn};
-use super::{Ctx, Error, Interrupt, Kind, Result, images, interpreter, registry, sweep};
+use super::{Ctx, Error, Interrupt, Kind, Result, images, interpreter, provision, registry, sweep};
 use crate::arch::{Profile, Profiles};
 use crate::domain::{Artifact, Name, Spec, State};
 use crate::monitor::Event;
@@ -256,9 +256,11 @@ pub fn reserve(ctx: &Ctx, what: Create, boot: bool, interrupt: &mut Interrupt) -
     fail::point("inspect").map_err(injected)?;
     let facts = facts(ctx, &reserved.record.artifact, &profiles)?;
     inspect::check(&facts, wanted).map_err(|e| e.with_kind(Kind::Create))?;
-    if boot && facts.init.is_none() {
-        return Err(cannot_boot(&reserved.record.artifact.label, &facts));
-    }
+    let facts = if boot && facts.init.is_none() {
+        give_init(ctx, &mut reserved, facts, &profiles, &what, interrupt)?
+    } else {
+        facts
+    };
     fail::point("interpreter").map_err(injected)?;
     prepare_interpreter(ctx, &mut reserved, &profiles, &facts, !what.no_credentials, boot)?;
     fail::point("record").map_err(injected)?;
@@ -328,6 +330,28 @@ pub fn facts(ctx: &Ctx, artifact: &Artifact, profiles: &Profiles) -> Result<Fact
     let tree = Overlay { lowers, upper: None }.detached().map_err(failed)?;
     let root = Root::from_fd(tree, std::path::Path::new(&artifact.label));
     inspect::tree(&root, profiles).map_err(|e| e.with_kind(Kind::Create))
+}
+
+/// An image without an init gets one by its own package manager, as a layer of its own.
+fn give_init(
+    ctx: &Ctx,
+    reserved: &mut Reserved,
+    facts: Facts,
+    profiles: &Profiles,
+    what: &Create,
+    interrupt: &mut Interrupt,
+) -> Result<Facts> {
+    let artifact = &reserved.record.artifact;
+    let wish = provision::Wish { mirror: what.mirror.as_deref(), credentials: !what.no_credentials };
+    let Some(layer) = provision::provision(ctx, artifact, &facts, profiles, &wish, interrupt)? else {
+        return Err(cannot_boot(&artifact.label, &facts));
+    };
+    reserved.record.artifact.layers.push(layer);
+    let facts = self::facts(ctx, &reserved.record.artifact, profiles)?;
+    if facts.init.is_none() {
+        return Err(cannot_boot(&reserved.record.artifact.label, &facts));
+    }
+    Ok(facts)
 }
 
 fn cannot_boot(label: &str, facts: &Facts) -> Error {
