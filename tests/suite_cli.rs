@@ -354,6 +354,64 @@ fn usage_is_said_as_xl_says_it() {
     assert!(place.has_no_store(), "wrong words must not make a store");
 }
 
+/// Captured from xl; pronto's own verbs say the same.
+#[test]
+fn a_missing_domain_is_said_as_xl_says_it() {
+    let place = Place::new();
+    if !nix::unistd::geteuid().is_root() {
+        // Without root there is no store to look into: that is said, and tested below.
+        assert!(place.line("list nosuch").err.contains("needs root"));
+        return;
+    }
+    let header = "Name                                        ID   Mem VCPUs\tState\tTime(s)\n";
+    let invalid = "nosuch is an invalid domain identifier (rc=-6)\n";
+    let cases: &[(&str, i32, &str, &str)] = &[
+        ("list", 0, header, ""),
+        (
+            "list -v",
+            0,
+            "Name                                        ID   Mem VCPUs\tState\tTime(s)   UUID                            Reason-Code\tSecurity Label\n",
+            "",
+        ),
+        ("list -l", 0, "[]\n\n", ""),
+        ("list --format json", 0, "[]\n", ""),
+        ("uptime", 0, "Name                                ID Uptime\n", ""),
+        ("uptime -s", 0, "", ""),
+        ("list nosuch", 1, "", invalid),
+        ("list -l nosuch", 1, "", invalid),
+        ("list 99", 1, "", "Error: Domain '99' does not exist.\n"),
+        ("domid nosuch", 1, "", "Can't get domid of domain name 'nosuch', maybe this domain does not exist.\n"),
+        ("domid 1", 1, "", "Can't get domid of domain name '1', maybe this domain does not exist.\n"),
+        ("domname 77", 1, "", "Can't get domain name of domain id '77', maybe this domain does not exist.\n"),
+        ("pause nosuch", 1, "", invalid),
+        ("unpause nosuch", 1, "", invalid),
+        ("shutdown nosuch", 1, "", invalid),
+        ("shutdown -w nosuch", 1, "", invalid),
+        ("reboot nosuch", 1, "", invalid),
+        ("destroy nosuch", 1, "", invalid),
+        ("console nosuch", 1, "", invalid),
+        ("uptime nosuch", 1, "", invalid),
+        ("rename nosuch x", 1, "", invalid),
+        ("start nosuch", 1, "", invalid),
+        ("delete nosuch", 1, "", invalid),
+        ("logs nosuch", 1, "", invalid),
+        ("exec nosuch true", 1, "", invalid),
+        ("shutdown -a", 0, "", ""),
+    ];
+    for &(line, code, out, err) in cases {
+        let said = place.line(line);
+        assert_eq!((said.code, said.out.as_str(), said.err.as_str()), (code, out, err), "pronto {line}");
+    }
+    // A path that is not there is no image: create fails as xl's does without its file, and leaves nothing.
+    for line in ["create ./nothere", "create -q /nonexist/tree name=x"] {
+        let said = place.line(line);
+        assert_eq!((said.code, said.out.as_str()), (3, ""), "{line}: {said:?}");
+        assert!(said.err.contains("No such file or directory"), "{line}: {}", said.err);
+    }
+    assert_eq!(place.line("./nothere true").code, 125);
+    assert_eq!(place.line("list -a").out, header, "nothing is left behind");
+}
+
 #[test]
 fn help_goes_to_stdout() {
     let place = Place::new();
