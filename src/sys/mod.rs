@@ -12,6 +12,7 @@ pub mod fail;
 pub mod fs;
 pub mod host;
 pub mod jail;
+pub mod kvm;
 pub mod lock;
 pub mod mount;
 pub mod ns;

@@ -1,1 +1,0 @@
-//! `doctor`: what is wrong with this host, and the cure.
