@@ -1,6 +1,7 @@
 //! What turns a plan into a running thing. What a newcomer would get wrong: a backend's argv and config text come from pure
 //! functions (golden tests sit there); starting the program is the monitor's work.
 
+pub mod direct;
 pub mod nspawn;
 
 use std::ffi::OsString;

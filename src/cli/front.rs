@@ -55,7 +55,8 @@ impl Front {
 
     /// The same for a verb that needs neither root nor the store.
     pub fn ctx_unopened(&self) -> Result<Ctx, Failure> {
-        Ok(Ctx { store: Store::at(self.root()?.as_deref()), report: progress::report(&self.talk) })
+        let root = self.root()?;
+        Ok(Ctx { store: Store::at(root.as_deref()), root, report: progress::report(&self.talk) })
     }
 
     /// The same front, silent when `quiet`.

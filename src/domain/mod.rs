@@ -3,6 +3,7 @@
 
 pub mod artifact;
 pub mod name;
+pub mod passwd;
 pub mod report;
 pub mod size;
 pub mod spec;

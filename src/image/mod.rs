@@ -5,8 +5,16 @@
 
 pub mod catalogue;
 pub mod digest;
+pub mod net;
+pub mod oci;
 pub mod platform;
 pub mod reference;
+pub mod tarball;
+pub mod unpack;
+
+#[cfg(test)]
+#[path = "../../tests/common/images.rs"]
+mod testing;
 
 pub use digest::Digest;
 pub use reference::ImageRef;
@@ -131,3 +139,18 @@ impl Error {
 
 /// Result of this room.
 pub type Result<T> = std::result::Result<T, Error>;
+
+/// Seconds since 1970.
+fn now() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// Says once that attributes were lost.
+fn note_lost(what: &str, unpacked: &unpack::Unpacked, report: &dyn crate::domain::Report) {
+    let (count, first) = &unpacked.lost_attributes;
+    if *count > 0 {
+        report.warn(&format!(
+            "{what}: {count} extended attributes (such as '{first}') cannot be kept on this file system"
+        ));
+    }
+}

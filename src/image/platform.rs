@@ -18,6 +18,9 @@ pub fn normal(architecture: &str, variant: Option<&str>) -> (String, Option<Stri
         "i386" | "i686" => ("386", None),
         "armhf" => ("arm", Some("v7")),
         "armel" => ("arm", Some("v6")),
+        "ppc64el" => ("ppc64le", None),
+        "mips64el" => ("mips64le", None),
+        "loongarch64" => ("loong64", None),
         other => (other, None),
     };
     let variant = variant.or(implied.map(str::to_owned));

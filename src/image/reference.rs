@@ -89,7 +89,7 @@ fn bracketed(text: &str) -> Option<std::result::Result<Reference, &'static str>>
     let Some((port, rest)) = text[end + 1..].split_once('/') else {
         return Some(Err("a repository must follow the host"));
     };
-    if !port.is_empty() && !port.strip_prefix(':').is_some_and(|p| p.parse::<u16>().is_ok()) {
+    if !port.is_empty() && port.strip_prefix(':').is_none_or(|p| p.parse::<u16>().is_err()) {
         return Some(Err("the port is no number"));
     }
     // The rest is checked by the ordinary grammar behind a host that stands in.

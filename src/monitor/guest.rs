@@ -43,6 +43,8 @@ pub trait Guest {
     fn kill(&mut self);
     /// The program has ended with this status (as a shell shows it); what belonged to the run is cleaned up here.
     fn ended(&mut self, status: i32, asked: Option<How>) -> Outcome;
-    /// The domain is over for good; everything is released here. `discard` also when it was not to be removed.
-    fn finish(&mut self, how: &str, discard: bool);
+    /// The command that started it is done: the domain is the user's now.
+    fn handed_over(&mut self) -> Result<(), String>;
+    /// The domain is over for good; everything is released here. `orphan`: the command that started it never handed it over.
+    fn finish(&mut self, how: &str, orphan: bool);
 }

@@ -82,7 +82,7 @@ impl Server<'_> {
                 // poll(2) itself fails only for want of memory: the guest must not go on unwatched.
                 Err(_) => {
                     self.guest.kill();
-                    self.run.process.wait().ok().map(shell_status)
+                    Some(self.run.process.wait().map_or(255, shell_status))
                 }
             };
             let Some(status) = ended else { continue };
@@ -112,9 +112,8 @@ impl Server<'_> {
     }
 
     fn over(mut self, how: &str) {
-        // A domain whose starter never took it over is discarded: its create has failed.
-        let discard = self.clients.iter().any(|c| c.role == Role::Starter);
-        self.guest.finish(how, discard);
+        let orphan = self.clients.iter().any(|c| c.role == Role::Starter);
+        self.guest.finish(how, orphan);
         self.tell_all(&Event::Ended { how: how.to_owned() });
         // A last chance for slow console clients: half a second, then they are left behind.
         let end = Instant::now() + Duration::from_millis(500);
@@ -207,7 +206,7 @@ impl Server<'_> {
         // EIO: nobody has the terminal open any more, which is how a guest's end looks from here.
         if let Ok(n) = pty_file(&self.run).read(&mut buffer) {
             self.show(&buffer[..n]);
-        } else if self.run.process.try_wait().is_ok_and(|s| s.is_none()) {
+        } else {
             // Between the guest's last close and the program's end the terminal is readable without data: do not spin.
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -310,7 +309,12 @@ impl Server<'_> {
                 }
             }
             Request::Watch => self.clients[at].role = Role::Watcher,
-            Request::Release => self.clients[at].role = Role::Watcher,
+            Request::Release => {
+                if let Err(why) = self.guest.handed_over() {
+                    return Event::Refused { why };
+                }
+                self.clients[at].role = Role::Watcher;
+            }
             Request::Stop { how: How::Kill, .. } => {
                 self.asked = Some(How::Kill);
                 self.guest.kill();

@@ -1,9 +1,21 @@
-//! `pull`, `images`, `rmi`, and the way from a reference to an artifact that the other verbs use.
+//! `pull`, `images`, `rmi`, and the way from a reference to an artifact that the other verbs use. What a newcomer would get
+//! wrong: [`obtain`] asks no network when the image is present; only `pull` asks whether there is a newer one. A layer that
+//! an artifact names may still be removed by `rmi` until a domain's record names it: write that record under the store's
+//! lock and look at [`still_there`] first.
+
+use std::collections::BTreeSet;
 
 use serde::Serialize;
 
+use super::provision::bootstrap;
 use super::{Ctx, Error, Result};
-use crate::domain::Artifact;
+use crate::domain::{Artifact, ImageConfig, Layer};
+use crate::image::catalogue::{self, Source};
+use crate::image::oci::{self, Layout, Pulled as Fetched, Registry};
+use crate::image::{self, ImageRef, platform, reference, tarball};
+use crate::store::images::{self as records, Entry};
+use crate::store::{blobs, layers};
+use crate::sys::fs;
 
 /// What `pull` did.
 #[derive(Debug, Clone)]
@@ -19,7 +31,7 @@ pub struct Pulled {
 pub struct Row {
     /// The reference as it is stored.
     pub reference: String,
-    /// `linux/arm64/v8`.
+    /// `linux/arm64/v8`; empty for a tarball, which does not say.
     pub platform: String,
     /// The manifest's digest.
     pub digest: String,
@@ -29,15 +41,319 @@ pub struct Row {
     pub pulled: u64,
 }
 
-/// Fetches an image. `arch` is any name a user may give an architecture.
-pub fn pull(_ctx: &Ctx, _image: &str, _arch: Option<&str>, _force: bool, _mirror: Option<&str>) -> Result<Pulled> {
-    Err(Error::general("pull is not built yet"))
+/// The platforms that are wanted, best first, in OCI's names: architecture and variant. None: this machine's own.
+pub type Platforms<'a> = Option<&'a [(String, Option<String>)]>;
+
+/// What is wanted of an image.
+pub struct Wish<'a> {
+    /// For what it shall be.
+    pub platforms: Platforms<'a>,
+    /// Ask the source although the image is present.
+    pub force: bool,
+    /// Where a bootstrap takes its packages from.
+    pub mirror: Option<&'a str>,
+    /// Called before a system of a foreign architecture (Debian's name) is made from packages: an interpreter for it must be
+    /// registered, with the F flag, when it returns.
+    pub ready: &'a dyn Fn(&str) -> Result<()>,
 }
+
+impl std::fmt::Debug for Wish<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Wish").field("platforms", &self.platforms).field("force", &self.force).finish_non_exhaustive()
+    }
+}
+
+/// An image, present or fetched now. With `force` its source is asked again; layers that are there already are never fetched
+/// twice. `mirror` is where a bootstrap takes its packages from. Errors: see [`image::Error`]; nothing is left half-made.
+pub fn obtain(ctx: &Ctx, word: &str, platforms: Platforms<'_>, force: bool, mirror: Option<&str>) -> Result<Artifact> {
+    obtain_as(ctx, word, &Wish { platforms, force, mirror, ready: &|_| Ok(()) }).map(|pulled| pulled.artifact)
+}
+
+/// As [`obtain`], with everything that can be wished for; says too whether anything was fetched.
+pub fn obtain_as(ctx: &Ctx, word: &str, wish: &Wish<'_>) -> Result<Pulled> {
+    let cannot = |e| failed(word, e);
+    let host = platform::host();
+    let wanted = wish.platforms.unwrap_or(&host);
+    let report = ctx.report.as_ref();
+    match reference::parse(word).map_err(cannot)? {
+        ImageRef::Path(path) => {
+            let path = reference::canonical(&path).map_err(cannot)?;
+            if path.is_dir() {
+                return Ok(directory(path));
+            }
+            let (entry, fetched) = tarball::from_file(&ctx.store, &path, wish.force, report).map_err(cannot)?;
+            Ok(pulled(path.display().to_string(), &entry, fetched))
+        }
+        ImageRef::Url(url) => {
+            let (entry, fetched) = tarball::from_url(&ctx.store, &url, wish.force, report).map_err(cannot)?;
+            Ok(pulled(url, &entry, fetched))
+        }
+        ImageRef::Layout(text) => {
+            // Looking into a directory costs nothing, so it is always asked; where it is gone, what is stored will do.
+            let layout = Layout::open(&text).map_err(cannot)?;
+            let name = layout.reference();
+            let got = oci::pull(&ctx.store, &layout, &name, wanted, true, report).map_err(cannot)?;
+            Ok(pulled(name, &got.entry, got.fetched))
+        }
+        ImageRef::Registry(reference) => {
+            let got = from_registry(ctx, &reference, wanted, wish.force).map_err(cannot)?;
+            Ok(pulled(reference.whole(), &got.entry, got.fetched))
+        }
+        ImageRef::Label(label) => from_catalogue(ctx, label, wanted, wish),
+    }
+}
+
+fn from_registry(
+    ctx: &Ctx,
+    reference: &oci_distribution::Reference,
+    wanted: platform::Wanted<'_>,
+    ask: bool,
+) -> image::Result<Fetched> {
+    let name = reference.whole();
+    if !ask {
+        if let Some(entry) = oci::stored(&ctx.store, &name, wanted)? {
+            return Ok(Fetched { entry, fetched: false });
+        }
+    }
+    let registry = Registry::new(reference)?;
+    oci::pull(&ctx.store, &registry, &name, wanted, ask, ctx.report.as_ref())
+}
+
+/// Whatever is stored of any source will do; else they are tried in order.
+fn from_catalogue(ctx: &Ctx, label: &str, wanted: platform::Wanted<'_>, wish: &Wish<'_>) -> Result<Pulled> {
+    let row = catalogue::lookup(label).ok_or_else(|| Error::general(format!("'{label}' is not in the catalogue")))?;
+    if !wish.force {
+        for source in &row.sources {
+            if let Some(entry) = oci::stored(&ctx.store, &stored_as(source), wanted)? {
+                return Ok(pulled(label.to_owned(), &entry, false));
+            }
+        }
+    }
+    if let Some(note) = &row.note {
+        ctx.report.note(&format!("{label}: {note}"));
+    }
+    let mut sources = row.sources.iter().peekable();
+    while let Some(source) = sources.next() {
+        let error = match from_source(ctx, source, wanted, wish) {
+            Ok((entry, fetched)) => return Ok(pulled(label.to_owned(), &entry, fetched)),
+            Err(Unusable::Fatal(error)) => return Err(error),
+            Err(Unusable::TakeNext(error)) => error,
+        };
+        if sources.peek().is_none() {
+            return Err(failed(label, error));
+        }
+        ctx.report.note(&format!("{label}: {error}: trying its next source"));
+    }
+    Err(Error::general(format!("'{label}' has no source")))
+}
+
+/// Why a source of the catalogue gave nothing.
+enum Unusable {
+    Fatal(Error),
+    TakeNext(image::Error),
+}
+
+fn from_source(
+    ctx: &Ctx,
+    source: &Source,
+    wanted: platform::Wanted<'_>,
+    wish: &Wish<'_>,
+) -> std::result::Result<(Entry, bool), Unusable> {
+    match source {
+        Source::Oci(text) => {
+            let fatal = |e| Unusable::Fatal(failed(text, e));
+            let ImageRef::Registry(reference) = reference::parse(text).map_err(fatal)? else {
+                return Err(Unusable::Fatal(Error::general(format!("the catalogue is wrong about '{text}'"))));
+            };
+            match from_registry(ctx, &reference, wanted, wish.force) {
+                Ok(got) => Ok((got.entry, got.fetched)),
+                Err(e) if e.is_out_of_reach() || matches!(e, image::Error::NoPlatform { .. }) => {
+                    Err(Unusable::TakeNext(e))
+                }
+                Err(e) => Err(fatal(e)),
+            }
+        }
+        Source::Bootstrap(suite) => {
+            let what = bootstrap::Wish { suite, platforms: wanted, mirror: wish.mirror, force: wish.force };
+            bootstrap::obtain(ctx, &what, wish.ready).map(|entry| (entry, true)).map_err(Unusable::Fatal)
+        }
+    }
+}
+
+fn stored_as(source: &Source) -> String {
+    match source {
+        Source::Oci(text) => text.clone(),
+        Source::Bootstrap(suite) => bootstrap::reference(suite),
+    }
+}
+
+fn directory(path: std::path::PathBuf) -> Pulled {
+    let artifact = Artifact {
+        label: path.display().to_string(),
+        layers: vec![Layer::Directory(path)],
+        digest: None,
+        platform: None,
+        config: ImageConfig::default(),
+    };
+    Pulled { artifact, fetched: false }
+}
+
+fn pulled(label: String, entry: &Entry, fetched: bool) -> Pulled {
+    let artifact = Artifact {
+        label,
+        layers: entry.layers.iter().cloned().map(Layer::Stored).collect(),
+        digest: Some(entry.digest.clone()),
+        platform: entry.platform.clone(),
+        config: entry.config.clone(),
+    };
+    Pulled { artifact, fetched }
+}
+
+fn failed(word: &str, error: image::Error) -> Error {
+    let hint = match &error {
+        e if e.is_disk_full() => Some("free some space, or put the store elsewhere with --root".to_owned()),
+        image::Error::BadReference { .. } => {
+            catalogue::nearest(word).map(|label| format!("did you mean {label}? A path starts with './' or '/'"))
+        }
+        image::Error::NoPlatform { .. } => Some("choose one that it has with --arch".to_owned()),
+        _ => None,
+    };
+    let failure = Error::general(format!("cannot get image '{}'", word.escape_debug())).because(error);
+    match hint {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}
+
+/// Whether every stored layer of an artifact is there, whole. The caller holds the store's lock, so that it stays so until
+/// the record that names them is written.
+pub fn still_there(ctx: &Ctx, artifact: &Artifact) -> Result<bool> {
+    for layer in &artifact.layers {
+        if let Layer::Stored(key) = layer {
+            if !layers::exists(&ctx.store, key)? {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(true)
+}
+
+/// The platform that a name of an architecture means, when only OCI's own spellings and the usual aliases are to be known:
+/// `arm64`, `linux/arm/v7`, `armhf`, `x86_64`. Architecture profiles know more.
+pub fn named(arch: &str) -> Vec<(String, Option<String>)> {
+    let text = arch.strip_prefix("linux/").unwrap_or(arch);
+    let (name, variant) = text.split_once('/').map_or((text, None), |(name, variant)| (name, Some(variant)));
+    vec![platform::normal(name, variant)]
+}
+
+/// Fetches an image, asking its source whether there is a newer one. With `force` a bootstrap or download is made anew.
+/// `arch` is any name a user may give an architecture.
+pub fn pull(ctx: &Ctx, image: &str, arch: Option<&str>, force: bool, mirror: Option<&str>) -> Result<Pulled> {
+    let platforms = arch.map(named);
+    // A bootstrap and a URL are only asked again when that was said: they have no cheap way to tell that nothing is new.
+    let ask = force || asks_cheaply(image);
+    obtain_as(ctx, image, &Wish { platforms: platforms.as_deref(), force: ask, mirror, ready: &|_| Ok(()) })
+}
+
+fn asks_cheaply(image: &str) -> bool {
+    match reference::parse(image) {
+        Ok(ImageRef::Registry(_)) => true,
+        Ok(ImageRef::Label(label)) => {
+            catalogue::lookup(label).is_some_and(|row| row.sources.iter().all(|s| matches!(s, Source::Oci(_))))
+        }
+        _ => false,
+    }
+}
+
 /// What is in the store.
-pub fn images(_ctx: &Ctx) -> Result<Vec<Row>> {
-    Err(Error::general("images is not built yet"))
+pub fn images(ctx: &Ctx) -> Result<Vec<Row>> {
+    let rows = records::all(&ctx.store)?.into_iter().flat_map(|record| {
+        let reference = record.reference;
+        record.entries.into_iter().map(move |entry| Row {
+            reference: reference.clone(),
+            platform: entry.platform.map(|p| p.to_string()).unwrap_or_default(),
+            digest: entry.digest,
+            size: entry.size,
+            pulled: entry.pulled,
+        })
+    });
+    Ok(rows.collect())
 }
-/// Removes an image (all its platforms unless `arch` is given) and the layers that nothing else uses.
-pub fn rmi(_ctx: &Ctx, _image: &str, _arch: Option<&str>) -> Result<()> {
-    Err(Error::general("rmi is not built yet"))
+
+/// The references under which a word may be stored.
+fn names_of(word: &str) -> Vec<String> {
+    let mut names = vec![word.to_owned()];
+    match reference::parse(word) {
+        Ok(ImageRef::Registry(reference)) => names.push(reference.whole()),
+        Ok(ImageRef::Label(label)) => {
+            names.extend(catalogue::lookup(label).into_iter().flat_map(|row| row.sources.iter().map(stored_as)));
+        }
+        Ok(ImageRef::Path(path)) => {
+            let absolute = reference::canonical(&path).ok().or_else(|| std::path::absolute(&path).ok());
+            names.extend(absolute.map(|p| p.display().to_string()));
+        }
+        Ok(ImageRef::Layout(text)) => names.extend(Layout::open(&text).ok().map(|l| l.reference())),
+        Ok(ImageRef::Url(_)) | Err(_) => {}
+    }
+    names.dedup();
+    names
+}
+
+/// Removes an image (all its platforms unless `arch` is given) and the layers that nothing else uses. Errors: there is no such
+/// image; a domain uses it (nothing is removed then).
+pub fn rmi(ctx: &Ctx, image: &str, arch: Option<&str>) -> Result<()> {
+    let wanted = arch.map(named);
+    let chosen = |entry: &Entry| match (&wanted, &entry.platform) {
+        (Some(wanted), Some(platform)) => platform::rank(platform, wanted).is_some(),
+        (Some(_), None) => false,
+        (None, _) => true,
+    };
+    let names = names_of(image);
+    let lock = records::lock(&ctx.store)?;
+    let all = records::all(&ctx.store)?;
+    let is_going = |record: &records::Record, entry: &Entry| names.contains(&record.reference) && chosen(entry);
+    let (going, staying): (Vec<_>, Vec<_>) = all
+        .iter()
+        .flat_map(|record| record.entries.iter().map(move |entry| (record, entry)))
+        .partition(|(record, entry)| is_going(record, entry));
+    if going.is_empty() {
+        let platform = arch.map(|a| format!(" for {}", a.escape_debug())).unwrap_or_default();
+        return Err(Error::general(format!("no image '{}'{platform} is stored", image.escape_debug())));
+    }
+    let unused = |of: &dyn Fn(&Entry) -> Vec<String>| -> BTreeSet<String> {
+        let kept: BTreeSet<String> = staying.iter().flat_map(|(_, entry)| of(entry)).collect();
+        going.iter().flat_map(|(_, entry)| of(entry)).filter(|one| !kept.contains(one)).collect()
+    };
+    let mut free = unused(&|entry| entry.layers.clone());
+    let digests = unused(&|entry| std::iter::once(&entry.digest).chain(&entry.config_digest).cloned().collect());
+    let used = layers::used_by_domains(&ctx.store)?;
+    let users: BTreeSet<&str> =
+        used.iter().filter(|(_, key)| free.contains(key)).map(|(name, _)| name.as_str()).collect();
+    if !users.is_empty() {
+        let users: Vec<&str> = users.into_iter().collect();
+        return Err(Error::general(format!("image '{}' is in use by {}", image.escape_debug(), users.join(", ")))
+            .hint("delete these domains first, or keep the image"));
+    }
+    // What was made on top of the image (an init that was installed) goes with it, unless a domain runs on it.
+    for key in layers::keys(&ctx.store)? {
+        let parent = layers::meta(&ctx.store, &key)?.and_then(|meta| meta.parent);
+        if parent.is_some_and(|p| digests.contains(&p)) && !used.iter().any(|(_, k)| *k == key) {
+            free.insert(key);
+        }
+    }
+    for name in &names {
+        records::remove(&ctx.store, name, chosen)?;
+    }
+    let mut aside = Vec::new();
+    for key in &free {
+        aside.push(layers::set_aside(&ctx.store, key)?);
+    }
+    for hex in digests.iter().filter_map(|digest| digest.strip_prefix("sha256:")) {
+        blobs::remove(&ctx.store, hex)?;
+    }
+    drop(lock);
+    for tree in aside {
+        fs::remove_tree(&tree).map_err(crate::store::Error::io(&tree))?;
+    }
+    Ok(())
 }

@@ -1,13 +1,16 @@
-//! The verbs that move a domain from state to state.
+//! The verbs that move a domain from state to state. What a newcomer would get wrong: asking a guest to stop and waiting for
+//! it are two things; the monitor keeps the deadline, so a guest that ignores the request is killed even when the verb that
+//! asked is long gone.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::{Ctx, Error, Result};
-use crate::domain::{DomainRef, Name};
-
-fn unbuilt<T>(what: &str) -> Result<T> {
-    Err(Error::general(format!("{what} is not built yet")))
-}
+use super::control::Line;
+use super::create::{self, Create, Created};
+use super::{Ctx, Error, Interrupt, Kind, Result, inspect, interpreter, registry, sweep};
+use crate::domain::{DomainRef, Name, State};
+use crate::monitor::{Event, How, Request};
+use crate::store::domains::Domain;
+use crate::sys::ns;
 
 /// Which domains a verb is for.
 #[derive(Debug, Clone)]
@@ -18,46 +21,238 @@ pub enum Which {
     These(Vec<DomainRef>),
 }
 
+/// How long a guest may take to stop before it is killed.
+fn patience(domain: &Domain, timeout: Option<Duration>) -> Duration {
+    timeout.unwrap_or(Duration::from_secs(if domain.record.emulated.is_some() { 180 } else { 90 }))
+}
+
+fn begin(ctx: &Ctx, verb: &str) -> Result<()> {
+    super::need_root(verb)?;
+    ctx.store.open()?;
+    sweep::sweep(ctx)
+}
+
+fn find(ctx: &Ctx, which: &DomainRef) -> Result<Domain> {
+    ctx.store.resolve(which)?.ok_or_else(|| Error::no_domain(which))
+}
+
+/// A domain that runs: a shut-off one is as a missing one here, as in xl.
+fn find_active(ctx: &Ctx, which: &DomainRef) -> Result<Domain> {
+    Some(find(ctx, which)?).filter(|d| d.state != State::ShutOff).ok_or_else(|| Error::no_domain(which))
+}
+
+fn chosen(ctx: &Ctx, which: &Which) -> Result<Vec<Domain>> {
+    match which {
+        Which::These(refs) => refs.iter().map(|r| find_active(ctx, r)).collect(),
+        Which::All => {
+            let mut all = ctx.store.all_domains(|_| ())?;
+            all.retain(|d| d.state == State::Running);
+            Ok(all)
+        }
+    }
+}
+
+fn must_hear(domain: &Domain, verb: &str) -> Result<()> {
+    let name = domain.name.as_str();
+    if domain.state.can_ask() {
+        return Ok(());
+    }
+    let hint = match domain.state {
+        State::Paused => format!("let it go on first: pronto unpause {name}; or end it now: pronto destroy {name}"),
+        _ => format!("wait for it, or end it now: pronto destroy {name}"),
+    };
+    Err(Error::state(name, domain.state, verb, &hint))
+}
+
 /// Asks guests to power off; with `wait` returns when everything of them is gone (killed after the time-out).
-/// `note` gets xl's progress lines ("Shutting down domain 2").
-pub fn shutdown(_ctx: &Ctx, _which: &Which, _wait: bool, _timeout: Option<Duration>) -> Result<()> {
-    unbuilt("shutdown")
+pub fn shutdown(ctx: &Ctx, which: &Which, wait: bool, timeout: Option<Duration>) -> Result<()> {
+    begin(ctx, "shutdown")?;
+    let mut interrupt = Interrupt::collect()?;
+    let domains = chosen(ctx, which)?;
+    domains.iter().try_for_each(|d| must_hear(d, "shut down"))?;
+    let mut lines = Vec::new();
+    for domain in domains {
+        let id = domain.domid().unwrap_or_default();
+        ctx.report.note(&format!("Shutting down domain {id}"));
+        let mut line = Line::open(ctx, &domain)?;
+        let limit = patience(&domain, timeout);
+        let millis = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+        line.ask(&Request::Stop { how: How::Poweroff, millis })?;
+        lines.push((id, line, limit));
+    }
+    if !wait || lines.is_empty() {
+        return Ok(());
+    }
+    ctx.report.note(&format!("Waiting for {} domains", lines.len()));
+    for (id, line, limit) in lines {
+        // The monitor kills at the limit; what follows is its cleaning up.
+        if !line.wait_gone(limit + Duration::from_secs(30), &mut interrupt)? {
+            return Err(Error::general(format!("domain {id} did not go")).hint(format!("pronto destroy {id}")));
+        }
+        ctx.report.note(&format!("Domain {id} has been shut down, reason code 0"));
+    }
+    Ok(())
 }
+
 /// Asks guests to reboot; with `wait` returns when they are ready again.
-pub fn reboot(_ctx: &Ctx, _which: &Which, _wait: bool, _timeout: Option<Duration>) -> Result<()> {
-    unbuilt("reboot")
+pub fn reboot(ctx: &Ctx, which: &Which, wait: bool, timeout: Option<Duration>) -> Result<()> {
+    begin(ctx, "reboot")?;
+    let mut interrupt = Interrupt::collect()?;
+    let domains = chosen(ctx, which)?;
+    domains.iter().try_for_each(|d| must_hear(d, "reboot"))?;
+    let mut lines = Vec::new();
+    for domain in domains {
+        ctx.report.note(&format!("Rebooting domain {}", domain.domid().unwrap_or_default()));
+        let mut line = Line::open(ctx, &domain)?;
+        if wait {
+            line.ask(&Request::Watch)?;
+        }
+        let limit = patience(&domain, timeout);
+        let millis = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+        line.ask(&Request::Stop { how: How::Reboot, millis })?;
+        lines.push((domain, line, limit));
+    }
+    for (domain, mut line, limit) in lines.into_iter().filter(|_| wait) {
+        let boot = Duration::from_secs(if domain.record.emulated.is_some() { 600 } else { 120 });
+        let deadline = Instant::now() + limit + boot;
+        loop {
+            match line.next(deadline, &mut interrupt)? {
+                Some(Event::Ready) => break,
+                Some(Event::Ended { how }) => {
+                    return Err(Error::general(format!("domain '{}' ended ({how}) and did not come back", domain.name)));
+                }
+                Some(_) => {}
+                None => return Err(Error::general(format!("domain '{}' did not come back in time", domain.name))),
+            }
+        }
+    }
+    Ok(())
 }
+
 /// Ends a running domain now, paused or wedged. A shut-off one is an error, as for a missing one.
-pub fn destroy(_ctx: &Ctx, _domain: &DomainRef) -> Result<()> {
-    unbuilt("destroy")
+pub fn destroy(ctx: &Ctx, domain: &DomainRef) -> Result<()> {
+    begin(ctx, "destroy")?;
+    let mut interrupt = Interrupt::collect()?;
+    let domain = find_active(ctx, domain)?;
+    let pidfd = domain.run.as_ref().and_then(|r| ns::pidfd(r.monitor).ok());
+    let asked = Line::open(ctx, &domain).and_then(|mut line| {
+        line.ask(&Request::Stop { how: How::Kill, millis: 0 })?;
+        line.wait_gone(Duration::from_secs(20), &mut interrupt)
+    });
+    match asked {
+        Ok(true) => return Ok(()),
+        Err(e) if matches!(e.kind(), Kind::Interrupted(_)) => return Err(e),
+        _ => {}
+    }
+    // The monitor is wedged, has no socket, or died between our looking and asking.
+    if let Some(run) = &domain.run {
+        run.cage.kill();
+    }
+    if let Some(pidfd) = &pidfd {
+        // A `run` has no monitor: its command cleans up by itself when what it waits for is gone.
+        let _ = crate::sys::sock::poll(&[(std::os::fd::AsFd::as_fd(pidfd), false)], 5000);
+        let _ = ns::signal_pidfd(pidfd, libc::SIGKILL);
+        let _ = crate::sys::sock::poll(&[(std::os::fd::AsFd::as_fd(pidfd), false)], 5000);
+    }
+    sweep::sweep(&Ctx { report: std::sync::Arc::new(crate::domain::Quiet), ..ctx.clone() })?;
+    match ctx.store.load(domain.name.as_str())? {
+        Some(left) if left.state.is_active() && left.record.uuid == domain.record.uuid => {
+            Err(Error::general(format!("cannot destroy domain '{}': it is still {}", domain.name, left.state)))
+        }
+        _ => Ok(()),
+    }
 }
+
 /// Freezes a domain.
-pub fn pause(_ctx: &Ctx, _domain: &DomainRef) -> Result<()> {
-    unbuilt("pause")
+pub fn pause(ctx: &Ctx, domain: &DomainRef) -> Result<()> {
+    freeze(ctx, domain, true, "pause")
 }
+
 /// Thaws a domain.
-pub fn unpause(_ctx: &Ctx, _domain: &DomainRef) -> Result<()> {
-    unbuilt("unpause")
+pub fn unpause(ctx: &Ctx, domain: &DomainRef) -> Result<()> {
+    freeze(ctx, domain, false, "unpause")
 }
+
+fn freeze(ctx: &Ctx, domain: &DomainRef, frozen: bool, verb: &str) -> Result<()> {
+    begin(ctx, verb)?;
+    let domain = find_active(ctx, domain)?;
+    if !(if frozen { domain.state.can_pause() } else { domain.state.can_unpause() }) {
+        return Err(Error::state(domain.name.as_str(), domain.state, verb, "wait for it"));
+    }
+    let Some(run) = &domain.run else { return Err(Error::no_domain(&domain.name.as_str().into())) };
+    run.cage.freeze(frozen).map_err(|e| Error::general(format!("cannot {verb} domain '{}'", domain.name)).because(e))
+}
+
 /// Makes a domain without starting it (xm's `new`).
-pub fn new(_ctx: &Ctx, _what: super::create::Create) -> Result<Name> {
-    unbuilt("new")
+pub fn new(ctx: &Ctx, what: Create) -> Result<Name> {
+    let mut interrupt = Interrupt::collect()?;
+    create::reserve(ctx, what, true, &mut interrupt)?.keep()
 }
+
 /// Starts a shut-off domain.
-pub fn start(
-    _ctx: &Ctx,
-    _domain: &DomainRef,
-    _wait: bool,
-    _timeout: Option<Duration>,
-    _paused: bool,
-) -> Result<super::create::Created> {
-    unbuilt("start")
+pub fn start(ctx: &Ctx, domain: &DomainRef, wait: bool, timeout: Option<Duration>, paused: bool) -> Result<Created> {
+    begin(ctx, "start")?;
+    let mut interrupt = Interrupt::collect()?;
+    let mut domain = find(ctx, domain)?;
+    if !domain.state.can_start() {
+        let name = domain.name.as_str();
+        return Err(Error::state(name, domain.state, "start", &format!("see it with: pronto list {name}")));
+    }
+    let lock = ctx.store.lock_run(&domain.name, &domain.record)?;
+    let ready = prepare_again(ctx, &mut domain);
+    let booting = ready.and_then(|()| create::start(ctx, &domain.name, &domain.record, &lock, &mut interrupt));
+    let booting = match booting {
+        Ok(booting) => booting,
+        Err(e) => {
+            let _ = ctx.store.remove_run(&domain.record.uuid);
+            return Err(e);
+        }
+    };
+    drop(lock);
+    let limit = timeout.unwrap_or(Duration::from_secs(if booting.emulated { 600 } else { 120 }));
+    booting.finish(ctx, wait && !paused, paused, false, limit, &mut interrupt)
 }
+
+/// The host may have been rebooted, or its interpreter upgraded, since the domain last ran.
+fn prepare_again(ctx: &Ctx, domain: &mut Domain) -> Result<()> {
+    let profiles = registry::profiles()?;
+    let facts = create::facts(ctx, &domain.record.artifact, &profiles)?;
+    inspect::check(&facts, profiles.find(&domain.record.arch).ok())?;
+    let Some(profile) = facts.profile.as_deref().and_then(|p| profiles.find(p).ok()) else { return Ok(()) };
+    let layer = domain.record.emulated.as_ref().is_some_and(|e| e.layer);
+    domain.record.emulated = interpreter::ensure(ctx, profile, &facts, true)?.map(|mut by| {
+        by.layer = layer;
+        by
+    });
+    Ok(ctx.store.write_record(&domain.name, &domain.record)?)
+}
+
 /// Removes a shut-off domain, its name and its disk.
-pub fn delete(_ctx: &Ctx, _domain: &DomainRef) -> Result<()> {
-    unbuilt("delete")
+pub fn delete(ctx: &Ctx, domain: &DomainRef) -> Result<()> {
+    begin(ctx, "delete")?;
+    let domain = find(ctx, domain)?;
+    let name = domain.name.as_str();
+    if !domain.state.can_delete() {
+        return Err(Error::state(name, domain.state, "delete", &format!("end it first: pronto destroy {name}")));
+    }
+    let lock = ctx.store.lock_run(&domain.name, &domain.record)?;
+    ctx.store.remove_domain(&domain.name, &domain.record.uuid)?;
+    drop(lock);
+    Ok(())
 }
+
 /// Gives a domain another name.
-pub fn rename(_ctx: &Ctx, _domain: &DomainRef, _to: &Name) -> Result<()> {
-    unbuilt("rename")
+pub fn rename(ctx: &Ctx, domain: &DomainRef, to: &Name) -> Result<()> {
+    begin(ctx, "rename")?;
+    let domain = find(ctx, domain)?;
+    if !domain.state.can_rename() {
+        return Err(Error::state(domain.name.as_str(), domain.state, "rename", "wait for it"));
+    }
+    let _held = ctx.store.hold()?;
+    let (from, to_path) = (ctx.store.domain(domain.name.as_str()), ctx.store.domain(to.as_str()));
+    if std::fs::symlink_metadata(&to_path).is_ok() {
+        return Err(crate::store::Error::NameInUse(to.to_string()).into());
+    }
+    std::fs::rename(&from, &to_path)
+        .map_err(|e| Error::general(format!("cannot rename domain '{}'", domain.name)).because(e))
 }

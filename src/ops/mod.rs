@@ -3,18 +3,25 @@
 //! exit code.
 
 pub mod console;
+pub mod control;
 pub mod copy;
 pub mod create;
 pub mod doctor;
+pub mod enter;
 pub mod exec;
 pub mod images;
 pub mod info;
+pub mod interpreter;
 pub mod inspect;
 pub mod lifecycle;
 pub mod list;
+pub mod monitor;
 pub mod oneshot;
+pub mod provision;
 pub mod registry;
 pub mod run;
+pub mod sweep;
+pub mod tree;
 
 use std::fmt;
 use std::sync::Arc;
@@ -27,6 +34,8 @@ use crate::store::Store;
 pub struct Ctx {
     /// The state on disk.
     pub store: Store,
+    /// `--root`, when it was given: our own programs are started with it.
+    pub root: Option<std::path::PathBuf>,
     /// Where progress and notes go.
     pub report: Arc<dyn Report>,
 }
@@ -153,9 +162,39 @@ impl From<crate::store::Error> for Error {
     }
 }
 
-/// Verbs that pronto calls itself with (their names start with `__`): the exit code, or none for a word that is not one.
-pub fn internal(_words: &[std::ffi::OsString]) -> Option<u8> {
-    None
+/// Tells a long verb that a signal wants it to end, so that it can undo what it began.
+#[derive(Debug)]
+pub struct Interrupt(crate::sys::signal::Signals);
+
+impl Interrupt {
+    /// Collects INT, TERM and HUP from now on.
+    pub fn collect() -> Result<Interrupt> {
+        let signals = crate::sys::signal::Signals::collect(&crate::sys::signal::ENDING);
+        Ok(Interrupt(signals.map_err(|e| Error::general("cannot watch for signals").because(e))?))
+    }
+
+    /// Fails when one has come.
+    pub fn check(&mut self) -> Result<()> {
+        match self.0.next() {
+            Some(signal) => Err(Error::new(Kind::Interrupted(signal), format!("interrupted by signal {signal}"))),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::os::fd::AsFd for Interrupt {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// The hidden verbs: programs of our own that other verbs start (`__monitor`, `__enter`). `None`: no such one.
+pub fn internal(words: &[std::ffi::OsString]) -> Option<u8> {
+    match words.first()?.to_str()? {
+        "__enter" => Some(enter::main(&words[1..])),
+        "__monitor" => Some(monitor::main(&words[1..])),
+        _ => None,
+    }
 }
 
 /// Says that this verb needs root, before anything is touched.

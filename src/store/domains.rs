@@ -222,7 +222,6 @@ impl Store {
 /// What the kernel and the files say together.
 fn state_of(record: &Record, run: Option<&Run>, held: bool, run_dir_exists: impl Fn() -> bool) -> State {
     match (held, run) {
-        (true, _) if record.building => State::Building,
         (true, None) => State::Building,
         (true, Some(run)) if run.stopping => State::Stopping,
         (true, Some(run)) if run.cage.is_frozen() => State::Paused,

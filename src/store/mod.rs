@@ -14,8 +14,11 @@
 //! /var/cache/pronto/          partial downloads (resumable)           (with --root DIR: DIR/cache)
 //! ```
 
+pub mod blobs;
 pub mod domains;
 pub mod domid;
+pub mod images;
+pub mod layers;
 pub mod paths;
 
 pub use domains::{Domain, Record};

@@ -22,3 +22,4 @@ pub mod root;
 pub mod seccomp;
 pub mod signal;
 pub mod sock;
+pub mod unpack;

@@ -132,19 +132,6 @@ pub fn enter(pidfd: BorrowedFd<'_>, flags: CloneFlags) -> io::Result<()> {
     Ok(nix::sched::setns(pidfd, flags)?)
 }
 
-/// Closes every descriptor from `first` on. Source: close_range(2).
-pub fn close_from(first: u32) -> io::Result<()> {
-    // SAFETY: closes descriptors by number; the caller is about to exec and uses none of them any more.
-    if unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) } == 0 {
-        return Ok(());
-    }
-    let highest = nix::unistd::sysconf(nix::unistd::SysconfVar::OPEN_MAX)?.unwrap_or(1024) as i32;
-    for fd in first as i32..highest {
-        // SAFETY: as above, one by one, for kernels before 5.9.
-        unsafe { libc::close(fd) };
-    }
-    Ok(())
-}
 
 /// This program as a sealed copy in memory: a guest that gets at `/proc/PID/exe` of a process of ours on its way into the
 /// guest reaches this copy, never the file on the host. Source: memfd_create(2), F_ADD_SEALS.
@@ -203,4 +190,48 @@ mod tests {
         assert!(file.write_all(b"x").is_err());
         assert!(file.set_len(0).is_err());
     }
+}
+
+/// Prepares a program to be started away from us: a session of its own, and the descriptors `keep` inherited.
+pub fn detach(command: &mut std::process::Command, keep: [RawFd; 2]) {
+    use std::os::unix::process::CommandExt;
+    // SAFETY: the closure runs between fork and exec and makes system calls only.
+    unsafe {
+        command.pre_exec(move || {
+            libc::setsid();
+            for fd in keep {
+                if libc::fcntl(fd, libc::F_SETFD, 0) < 0 {
+                    return Err(io::Error::last_os_error());
+                }
+            }
+            Ok(())
+        });
+    }
+}
+
+/// Lets a program that is about to be started inherit one descriptor, and die with us.
+pub fn keep_for_child(command: &mut std::process::Command, keep: RawFd) {
+    use std::os::unix::process::CommandExt;
+    // SAFETY: the closure runs between fork and exec and makes system calls only.
+    unsafe {
+        command.pre_exec(move || {
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+            if libc::fcntl(keep, libc::F_SETFD, 0) < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+        });
+    }
+}
+
+/// Marks every descriptor from `first` on to be closed by the next exec. Source: close_range(2), CLOSE_RANGE_CLOEXEC
+/// (Linux 5.11); before that, one by one.
+pub fn cloexec_from(first: u32) -> io::Result<()> {
+    // SAFETY: sets a flag on descriptors by number.
+    if unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) } == 0 {
+        return Ok(());
+    }
+    let highest = nix::unistd::sysconf(nix::unistd::SysconfVar::OPEN_MAX)?.unwrap_or(1024) as i32;
+    for fd in first as i32..highest {
+        // SAFETY: as above; numbers that are not open are refused.
+        unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
+    }
+    Ok(())
 }

@@ -95,7 +95,7 @@ impl Tool {
     /// Runs it to its end with each line of stdout and stderr given to `line` as it comes (carriage returns end lines too).
     pub fn stream(mut self, mut line: impl FnMut(&str)) -> Result<(), ToolError> {
         self.log();
-        let (mut reader, writer) = io::pipe().map_err(|e| self.start_error(e))?;
+        let (mut reader, writer) = pipe().map_err(|e| self.start_error(e))?;
         let copy = writer.try_clone().map_err(|e| self.start_error(e))?;
         self.command.stdout(copy).stderr(writer);
         let mut child = self.command.spawn().map_err(|source| self.start_error(source))?;
@@ -151,6 +151,12 @@ impl Tool {
     fn log(&self) {
         tracing::info!(target: "pronto::run", "{}", shell_line(&self.line));
     }
+}
+
+/// A pipe, both ends close-on-exec: (reader, writer). `std::io::pipe` is younger than our oldest compiler.
+pub fn pipe() -> io::Result<(std::fs::File, std::fs::File)> {
+    let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
+    Ok((reader.into(), writer.into()))
 }
 
 fn end_of(bytes: &[u8]) -> String {

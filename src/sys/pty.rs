@@ -85,3 +85,22 @@ impl Drop for Raw {
         let _ = tcsetattr(&self.fd, SetArg::TCSADRAIN, &self.before);
     }
 }
+
+/// Unlocks the controller side of a pty and opens the other side of it, without a path (TIOCGPTPEER: a guest could put
+/// anything at the path). Source: ioctl_tty(2), pts(4).
+pub fn unlocked_peer(controller: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    use std::os::fd::FromRawFd;
+    let unlocked: libc::c_int = 0;
+    // SAFETY: TIOCSPTLCK reads an int.
+    if unsafe { libc::ioctl(controller.as_raw_fd(), libc::TIOCSPTLCK, &unlocked) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
+    // SAFETY: TIOCGPTPEER takes open flags and returns a new descriptor.
+    let raw = unsafe { libc::ioctl(controller.as_raw_fd(), libc::TIOCGPTPEER, flags) };
+    if raw < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just given us this descriptor.
+    Ok(unsafe { OwnedFd::from_raw_fd(raw) })
+}

@@ -41,6 +41,11 @@ impl Root {
         self.fd.as_fd()
     }
 
+    /// Gives the descriptor away.
+    pub fn into_fd(self) -> OwnedFd {
+        self.fd
+    }
+
     /// Opens `path` inside the tree with `flags` (O_CLOEXEC is added). Errors: as openat2(2); ELOOP for magic links.
     pub fn open_at(&self, path: &Path, flags: OFlag) -> io::Result<OwnedFd> {
         let how = OpenHow::new()

@@ -117,7 +117,11 @@ pub fn receive_from(socket: &UnixDatagram) -> io::Result<(Vec<u8>, i32)> {
         match control {
             ControlMessageOwned::ScmCredentials(who) => sender = who.pid(),
             // Descriptors (nspawn sends none) would pile up: closed at once.
-            ControlMessageOwned::ScmRights(fds) => fds.into_iter().for_each(|fd| drop(nix::unistd::close(fd))),
+            ControlMessageOwned::ScmRights(fds) => {
+                for fd in fds {
+                    let _ = nix::unistd::close(fd);
+                }
+            }
             _ => {}
         }
     }

@@ -7,13 +7,18 @@
 //! guest's systemd knows are written.
 //!
 //! Why: qemu-user is multi-threaded, so clone(2) with CLONE_NEWNS fails in it with EINVAL, where unshare(2) works. systemd
-//! sets up credentials in such a clone since 250, and a service's whole sandbox since 254.
+//! sets up credentials in such a clone since 250, and a service's whole sandbox since 254. A network or IPC namespace is
+//! handed from one process of a unit to the next as a descriptor in a socket's control message, of which qemu loses the
+//! descriptor: "Failed to set up network namespacing: Input/output error", seen with every systemd from 247 on.
 
 /// Where the drop-in lies in the guest.
 pub const DROP_IN: &str = "usr/lib/systemd/system/service.d/zzz-pronto.conf";
 
 /// One setting to reset: its key, the value that means "none", and the systemd that introduced it.
 type Reset = (&'static str, &'static str, u32);
+
+/// Namespaces that are handed on as descriptors.
+const HANDED_ON: [Reset; 2] = [("PrivateNetwork", "no", 187), ("PrivateIPC", "no", 248)];
 
 /// Credentials need a mount namespace by clone(2) since systemd 250.
 const CREDENTIALS: [Reset; 5] = [
@@ -24,8 +29,8 @@ const CREDENTIALS: [Reset; 5] = [
     ("ImportCredential", "", 254),
 ];
 
-/// Everything that makes systemd give a service a mount, network, user or IPC namespace of its own.
-const SANDBOX: [Reset; 25] = [
+/// Everything that makes systemd give a service a mount, user or pid namespace of its own.
+const SANDBOX: [Reset; 23] = [
     ("ReadWritePaths", "", 231),
     ("ReadOnlyPaths", "", 231),
     ("InaccessiblePaths", "", 231),
@@ -38,9 +43,7 @@ const SANDBOX: [Reset; 25] = [
     ("PrivateTmp", "no", 187),
     ("PrivateDevices", "no", 209),
     ("PrivateMounts", "no", 239),
-    ("PrivateNetwork", "no", 187),
     ("PrivateUsers", "no", 232),
-    ("PrivateIPC", "no", 248),
     ("PrivatePIDs", "no", 257),
     ("ProtectSystem", "no", 214),
     ("ProtectHome", "no", 214),
@@ -58,12 +61,12 @@ const CREDENTIALS_SINCE: u32 = 250;
 /// The first systemd whose sandbox fails as well (its executor clones instead of unsharing).
 const SANDBOX_SINCE: u32 = 254;
 
-/// The text of the drop-in for a guest with this systemd, or `None` where nothing needs to be reset.
-pub fn drop_in(systemd: u32) -> Option<String> {
-    if systemd < CREDENTIALS_SINCE {
-        return None;
+/// The text of the drop-in for a guest with this systemd.
+pub fn drop_in(systemd: u32) -> String {
+    let mut resets: Vec<Reset> = HANDED_ON.to_vec();
+    if systemd >= CREDENTIALS_SINCE {
+        resets.extend(CREDENTIALS);
     }
-    let mut resets: Vec<Reset> = CREDENTIALS.to_vec();
     if systemd >= SANDBOX_SINCE {
         resets.extend(SANDBOX);
     }
@@ -76,7 +79,7 @@ pub fn drop_in(systemd: u32) -> Option<String> {
             text += &format!("{key}={value}\n");
         }
     }
-    Some(text)
+    text
 }
 
 /// Whether services of this guest run without their sandbox, which the user should know.
@@ -90,17 +93,15 @@ mod tests {
 
     #[test]
     fn only_what_this_systemd_needs_and_knows() {
-        assert_eq!(drop_in(247), None, "bullseye works as it is");
-        let bookworm = drop_in(252).unwrap();
-        assert!(bookworm.contains("\nLoadCredential=\n") && bookworm.contains("\nSetCredentialEncrypted=\n"));
+        let settings = |systemd| drop_in(systemd).split_once("[Service]\n").unwrap().1.trim().replace('\n', " ");
+        assert_eq!(settings(247), "PrivateNetwork=no", "bullseye sandboxes well but for the network");
+        let bookworm = settings(252);
+        assert!(bookworm.contains(" LoadCredential= ") && bookworm.starts_with("PrivateNetwork=no PrivateIPC=no "));
         assert!(!bookworm.contains("ImportCredential") && !bookworm.contains("PrivateTmp"));
-        let trixie = drop_in(257).unwrap();
+        let trixie = drop_in(257);
         for line in ["ImportCredential=", "PrivateTmp=no", "ProtectProc=default", "PrivatePIDs=no"] {
             assert!(trixie.lines().any(|l| l == line), "{line}");
         }
-        assert!(
-            !drop_in(255).unwrap().contains("PrivatePIDs"),
-            "255 does not know it and would warn for every service"
-        );
+        assert!(!drop_in(255).contains("PrivatePIDs"), "255 does not know it and would warn for every service");
     }
 }

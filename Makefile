@@ -1,0 +1,69 @@
+# The commands of the house; `make help` lists them. What a newcomer would get wrong: `demo` and `test` install packages and boot
+# guests, so they are run with sudo; cargo still runs as the user who called it (contrib/cargo), so that target/ stays theirs.
+
+SHELL     := /bin/bash
+CARGO     := contrib/cargo
+PREFIX    ?= /usr/local
+DESTDIR   ?=
+PROGRAM   := target/release/pronto
+RING_ARGS ?=
+
+.PHONY: help build demo test unit suite boot fixtures deps deps-run deps-test lint fmt doc install uninstall
+
+help: ## this list
+	@sed -n 's/^\([a-z][a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
+
+demo: deps-run build ## sudo make demo: set up everything, boot an arm64 Debian, look at it, stop it
+	contrib/demo.sh $(PROGRAM)
+
+test: deps-test unit suite boot ## sudo make test: set up everything and run all rings of tests
+
+build: ## the release binary
+	$(CARGO) build --release --locked
+
+unit: ## the ring that needs nothing
+	$(CARGO) test --locked --lib --bins
+
+# Every test target but the boot ring: the names are files of tests/, so that a new one is never forgotten.
+SUITE := $(filter-out boot,$(basename $(notdir $(wildcard tests/*.rs))))
+
+suite: ## the real binary without guests
+	$(if $(SUITE),$(CARGO) test --locked $(addprefix --test ,$(SUITE)))
+
+# Built as the caller, run as root: a guest can be booted by root only.
+boot: ## real guests (root); RING_ARGS="-- NAME" for one test
+	$(CARGO) test --locked --test boot --no-run
+	$(CARGO) --as-root test --locked --test boot $(RING_ARGS)
+
+fixtures: ## the boot ring's guests alone, into the cache
+	$(CARGO) test --locked --test boot --no-run
+	$(CARGO) --as-root test --locked --test boot -- --prepare
+
+deps: ## every package for building, running and testing
+	contrib/install-deps.sh
+
+deps-run:
+	contrib/install-deps.sh build run
+
+deps-test:
+	contrib/install-deps.sh build run test
+
+lint: ## formatting, clippy and documentation without a warning
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items --quiet
+
+fmt: ## format the code
+	$(CARGO) fmt
+
+install: ## the release binary and its completions below PREFIX (build it first; DESTDIR for packagers)
+	@test -x $(PROGRAM) || { echo "run make build first" >&2; exit 1; }
+	install -D -m 0755 $(PROGRAM) $(DESTDIR)$(PREFIX)/bin/pronto
+	install -d $(DESTDIR)$(PREFIX)/share/{bash-completion/completions,zsh/site-functions,fish/vendor_completions.d}
+	$(PROGRAM) completions bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/pronto
+	$(PROGRAM) completions zsh >$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_pronto
+	$(PROGRAM) completions fish >$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/pronto.fish
+
+uninstall: ## what install put there (the store in /var/lib/pronto stays)
+	rm -f $(DESTDIR)$(PREFIX)/bin/pronto $(DESTDIR)$(PREFIX)/share/bash-completion/completions/pronto
+	rm -f $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_pronto $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/pronto.fish

@@ -1,0 +1,246 @@
+//! One layer or tarball from its source to a directory. Two threads work on it: one reads, hashes and decompresses, the other
+//! hashes what comes out, parses it and writes files. What a newcomer would get wrong: digests are known only at the end,
+//! so the directory is worth nothing until this returns; it is made beside and renamed by the caller. And when an archive
+//! looks broken, the rest is still read: a wrong digest explains more than a strange header.
+
+pub mod sparse;
+mod stream;
+pub mod tar;
+pub mod tree;
+
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+pub use stream::{Packing, packing};
+
+use super::{Digest, Error, Result};
+use crate::domain::Step;
+use crate::sys::unpack::begin_writeback;
+
+/// Files from this size on are handed to the disk as soon as they are complete.
+const BIG: u64 = 4 << 20;
+
+/// What is to be unpacked, and what was promised of it.
+pub struct Job<'a> {
+    /// What it is, for messages: `layer 0123456789ab of docker.io/library/debian:bookworm`.
+    pub what: &'a str,
+    /// Its bytes. A failing read may carry an [`Error`] inside the `io::Error`.
+    pub source: &'a mut (dyn Read + Send),
+    /// Its size in bytes.
+    pub size: Option<u64>,
+    /// The digest of its bytes.
+    pub digest: Option<&'a Digest>,
+    /// The digest of the archive inside.
+    pub diff_id: Option<&'a Digest>,
+    /// Told of each byte that was read.
+    pub step: &'a dyn Step,
+}
+
+impl std::fmt::Debug for Job<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Job").field("what", &self.what).field("size", &self.size).finish_non_exhaustive()
+    }
+}
+
+/// What was unpacked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unpacked {
+    /// The digest of the source's bytes.
+    pub digest: Digest,
+    /// The digest of the archive inside, when it was asked for.
+    pub diff_id: Option<Digest>,
+    /// Bytes of all files.
+    pub size: u64,
+    /// How many entries there were.
+    pub entries: u64,
+    /// It hides every layer below it.
+    pub opaque_root: bool,
+    /// How many extended attributes could not be kept, and the first of them.
+    pub lost_attributes: (u64, String),
+}
+
+/// Unpacks into the empty directory `dest`. Errors: what the source said; a wrong size or digest; a malformed archive or an
+/// entry that may not be (named); the host's files (full disk).
+pub fn unpack(job: Job<'_>, dest: &Path) -> Result<Unpacked> {
+    let root = std::fs::File::open(dest).map_err(Error::io(format!("cannot open {}", dest.display())))?;
+    let (feed, mut pieces) = stream::channel(job.diff_id.is_some());
+    // Set when the rest of the source is of no interest: a full disk, or a broken archive of which nothing was promised.
+    let give_up = AtomicBool::new(false);
+    let Job { what, source, size, digest, diff_id, step } = job;
+    let (read, written) = std::thread::scope(|scope| {
+        let reader = scope.spawn(|| read(stream::Meter::new(source, size, step), feed, &give_up));
+        let mut counts = Counts::default();
+        let written = write(&mut pieces, root.into(), digest.is_none() && diff_id.is_none(), &mut counts);
+        if matches!(&written, Err(Failure::Host(..))) || (written.is_err() && digest.is_none()) {
+            give_up.store(true, Ordering::Relaxed);
+        }
+        // Hanging up is what wakes a reader that waits for room.
+        let written = written.map(|summary| (summary, counts, pieces.finish()));
+        let read = reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        (read, written)
+    });
+    if let Err(Failure::Host(entry, source)) = written {
+        return Err(Error::Io { what: format!("cannot unpack '{}' of {what}", entry.escape_ascii()), source });
+    }
+    let found = read.check(what, size, digest)?;
+    let (summary, counts, real) = written.map_err(|failure| match failure {
+        Failure::Archive(why) => Error::Malformed { what: what.to_owned(), why },
+        Failure::Host(_, source) => Error::Io { what: what.to_owned(), source },
+    })?;
+    if let (Some(wanted), Some(real)) = (diff_id, &real) {
+        if wanted != real {
+            let what = format!("the archive inside {what}");
+            return Err(Error::WrongDigest { what, wanted: wanted.to_string(), found: real.to_string() });
+        }
+    }
+    Ok(Unpacked {
+        digest: found,
+        diff_id: real,
+        size: counts.bytes,
+        entries: counts.entries,
+        opaque_root: summary.opaque_root,
+        lost_attributes: summary.lost,
+    })
+}
+
+/// What came of the reading side.
+struct Source {
+    digest: Digest,
+    count: u64,
+    error: Option<io::Error>,
+    packing: Option<io::Error>,
+}
+
+fn read(mut meter: stream::Meter<'_>, feed: stream::Feed, give_up: &AtomicBool) -> Source {
+    let sent = stream::unpacked(&mut meter).and_then(|input| feed.send_all(input));
+    drop(feed);
+    let packing = sent.err();
+    if !give_up.load(Ordering::Relaxed) && meter.error.is_none() {
+        meter.drain();
+    }
+    let (count, error) = (meter.count, meter.error.take());
+    Source { digest: meter.finish(), count, error, packing }
+}
+
+impl Source {
+    fn check(self, what: &str, size: Option<u64>, digest: Option<&Digest>) -> Result<Digest> {
+        if let Some(error) = self.error {
+            return Err(carried(error, what));
+        }
+        if let Some(wanted) = size.filter(|&wanted| wanted != self.count) {
+            return Err(Error::WrongSize { what: what.to_owned(), wanted, found: self.count });
+        }
+        if let Some(wanted) = digest.filter(|&wanted| *wanted != self.digest) {
+            let found = self.digest.to_string();
+            return Err(Error::WrongDigest { what: what.to_owned(), wanted: wanted.to_string(), found });
+        }
+        match self.packing {
+            Some(why) => Err(Error::Malformed { what: what.to_owned(), why: broken(&why) }),
+            None => Ok(self.digest),
+        }
+    }
+}
+
+fn broken(why: &io::Error) -> String {
+    match why.kind() {
+        io::ErrorKind::Unsupported => why.to_string(),
+        io::ErrorKind::UnexpectedEof => "its compressed data is truncated".to_owned(),
+        _ => format!("its compressed data is damaged ({})", why.to_string().escape_debug()),
+    }
+}
+
+/// The [`Error`] that a reader put into its `io::Error`, or one about reading.
+pub(super) fn carried(error: io::Error, what: &str) -> Error {
+    match error.downcast::<Error>() {
+        Ok(inner) => inner,
+        Err(error) => Error::Io { what: format!("cannot read {what}"), source: error },
+    }
+}
+
+#[derive(Default)]
+struct Counts {
+    bytes: u64,
+    entries: u64,
+}
+
+/// Why the writing side stopped.
+enum Failure {
+    Archive(String),
+    /// The entry's name and the system's answer.
+    Host(Vec<u8>, io::Error),
+}
+
+impl From<tar::Fault> for Failure {
+    fn from(fault: tar::Fault) -> Failure {
+        Failure::Archive(fault.to_string())
+    }
+}
+
+fn write(
+    pieces: &mut stream::Pieces,
+    root: std::os::fd::OwnedFd,
+    strict: bool,
+    counts: &mut Counts,
+) -> std::result::Result<tree::Summary, Failure> {
+    let mut tree = tree::Tree::new(root);
+    let mut archive = tar::Reader::new(pieces);
+    while let Some(entry) = archive.next(strict)? {
+        counts.entries += 1;
+        let fault = |fault| match fault {
+            tree::Fault::Refused(why) => Failure::Archive(format!("entry '{}': {why}", entry.name.escape_ascii())),
+            tree::Fault::Io(error) => Failure::Host(entry.name.clone(), error),
+        };
+        if let Some(file) = tree.add(&entry).map_err(fault)? {
+            let file = std::fs::File::from(file.0);
+            fill(&mut archive, &file, &entry)?;
+            let file = tree::NewFile(file.into());
+            tree.seal(&file, &entry).map_err(fault)?;
+            counts.bytes += entry.sparse.as_ref().map_or(entry.size, |map| map.size);
+            if entry.size >= BIG {
+                begin_writeback(std::os::fd::AsFd::as_fd(&file.0));
+            }
+        }
+    }
+    archive.drain()?;
+    tree.finish().map_err(|fault| match fault {
+        tree::Fault::Refused(why) => Failure::Archive(why),
+        tree::Fault::Io(error) => Failure::Host(b"directories".to_vec(), error),
+    })
+}
+
+fn fill(
+    archive: &mut tar::Reader<&mut stream::Pieces>,
+    file: &std::fs::File,
+    entry: &tar::Entry,
+) -> std::result::Result<(), Failure> {
+    let body = |error| match error {
+        tar::BodyError::Read(_) => Failure::Archive(format!("entry '{}' is truncated", entry.name.escape_ascii())),
+        tar::BodyError::Write(error) => Failure::Host(entry.name.clone(), error),
+    };
+    let mut out = file;
+    let Some(map) = &entry.sparse else { return archive.body(|piece| out.write_all(piece)).map_err(body) };
+    let mut pieces = map.pieces.iter().copied();
+    let mut room = 0;
+    let sparse = archive.body(|mut piece| {
+        while !piece.is_empty() {
+            if room == 0 {
+                // The map was checked to be as long as the body.
+                let Some((offset, length)) = pieces.next() else { return Err(io::ErrorKind::InvalidData.into()) };
+                out.seek(SeekFrom::Start(offset))?;
+                room = length;
+            }
+            let take = piece.len().min(usize::try_from(room).unwrap_or(usize::MAX));
+            out.write_all(&piece[..take])?;
+            piece = &piece[take..];
+            room -= take as u64;
+        }
+        Ok(())
+    });
+    sparse.map_err(body)?;
+    file.set_len(map.size).map_err(|error| Failure::Host(entry.name.clone(), error))
+}
+
+#[cfg(test)]
+#[path = "unpack_tests.rs"]
+mod tests;

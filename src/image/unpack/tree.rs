@@ -1,0 +1,461 @@
+//! Making the entries of an archive in a directory that overlayfs will read as one layer. What a newcomer would get wrong: every
+//! name is hostile. Parents are opened inside the tree (`sys::unpack`), so a link that the archive brought can lead to
+//! another place of the tree but never out; what is made is made by its last name in an open parent and never followed.
+//!
+//! Whiteouts (image-spec, layer.md) become what overlayfs reads: `.wh.NAME` a character device 0:0, `.wh..wh..opq` the
+//! attribute `trusted.overlay.opaque`. They speak of lower layers only: what this layer holds itself stays.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
+
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
+use nix::sys::stat::{
+    FchmodatFlags, FileStat, Mode, SFlag, UtimensatFlags, fchmod, fchmodat, fstatat, futimens, makedev, mkdirat,
+    mknodat, utimensat,
+};
+use nix::sys::time::TimeSpec;
+use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fchownat, linkat, symlinkat, unlinkat};
+
+use super::tar::{Entry, Kind};
+use crate::sys::unpack as raw;
+
+/// How many parents are kept open at most.
+const CACHE: usize = 256;
+/// How many links in a row a parent may go through, as in the kernel (path_resolution(7)).
+const MAX_LINKS: u32 = 40;
+const OPAQUE: &[u8] = b"trusted.overlay.opaque";
+
+/// Why an entry could not be made.
+#[derive(Debug)]
+pub enum Fault {
+    /// The archive may not do that; a sentence about the entry.
+    Refused(String),
+    /// The host's file system said no.
+    Io(io::Error),
+}
+
+impl From<io::Error> for Fault {
+    fn from(error: io::Error) -> Fault {
+        Fault::Io(error)
+    }
+}
+
+impl From<Errno> for Fault {
+    fn from(error: Errno) -> Fault {
+        Fault::Io(error.into())
+    }
+}
+
+fn refused<T>(why: impl Into<String>) -> Result<T> {
+    Err(Fault::Refused(why.into()))
+}
+
+type Result<T> = std::result::Result<T, Fault>;
+
+/// A tree being filled.
+#[derive(Debug)]
+pub struct Tree {
+    root: OwnedFd,
+    parents: HashMap<Vec<u8>, Rc<OwnedFd>>,
+    /// Directories whose mode, owner, attributes and times are set at the end: a read-only or setgid directory, or one with
+    /// an old time, would not survive being filled.
+    directories: Vec<(Vec<u8>, Metadata)>,
+    /// Attributes that this file system cannot hold, and the first of them.
+    lost: (u64, String),
+    opaque_root: bool,
+}
+
+#[derive(Debug)]
+struct Metadata {
+    mode: Mode,
+    uid: u32,
+    gid: u32,
+    mtime: TimeSpec,
+    xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+impl Metadata {
+    fn of(entry: &Entry) -> Metadata {
+        Metadata {
+            mode: Mode::from_bits_truncate(entry.mode),
+            uid: entry.uid,
+            gid: entry.gid,
+            mtime: TimeSpec::new(entry.mtime.0, entry.mtime.1),
+            xattrs: entry.xattrs.clone(),
+        }
+    }
+}
+
+/// What became of a whole archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Summary {
+    /// It hides everything below it.
+    pub opaque_root: bool,
+    /// How many extended attributes this file system could not hold, and the first of them.
+    pub lost: (u64, String),
+}
+
+/// A file that was made and is to be filled.
+#[derive(Debug)]
+pub struct NewFile(pub OwnedFd);
+
+impl Tree {
+    /// Fills the empty directory `root`.
+    pub fn new(root: OwnedFd) -> Tree {
+        Tree { root, parents: HashMap::new(), directories: Vec::new(), lost: (0, String::new()), opaque_root: false }
+    }
+
+    /// Makes an entry. A regular file is returned to be filled and then given to [`Tree::seal`].
+    pub fn add(&mut self, entry: &Entry) -> Result<Option<NewFile>> {
+        check_xattrs(entry)?;
+        let path = clean(&entry.name)?;
+        let Some((parent, leaf)) = split(&path) else { return self.root_entry(entry) };
+        if let Some(hidden) = leaf.strip_prefix(b".wh.") {
+            self.whiteout(parent, hidden)?;
+            return Ok(None);
+        }
+        let dir = self.parent(parent)?;
+        let dir = dir.as_fd();
+        match entry.kind {
+            Kind::File => {
+                let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+                let open = |dir: BorrowedFd<'_>| openat(dir, leaf, flags, Mode::S_IRUSR | Mode::S_IWUSR);
+                return Ok(Some(NewFile(self.make(dir, leaf, open)?)));
+            }
+            Kind::Directory => return self.directory(dir, leaf, &path, entry).map(|()| None),
+            Kind::HardLink => return self.hard_link(dir, leaf, &entry.link).map(|()| None),
+            Kind::Symlink => {
+                if entry.link.is_empty() {
+                    return refused("it is a link to nothing");
+                }
+                self.make(dir, leaf, |dir| symlinkat(entry.link.as_slice(), dir, leaf))?;
+            }
+            Kind::Fifo => self.make(dir, leaf, |dir| mknodat(dir, leaf, SFlag::S_IFIFO, Mode::S_IRUSR, 0))?,
+            Kind::Char | Kind::Block => {
+                if entry.device == (0, 0) {
+                    return refused("a device 0:0 would hide a file of a lower layer; only a '.wh.' name may say so");
+                }
+                let kind = if entry.kind == Kind::Char { SFlag::S_IFCHR } else { SFlag::S_IFBLK };
+                let number = makedev(entry.device.0.into(), entry.device.1.into());
+                self.make(dir, leaf, |dir| mknodat(dir, leaf, kind, Mode::S_IRUSR, number))?;
+            }
+        }
+        self.dress_at(dir, leaf, entry)?;
+        Ok(None)
+    }
+
+    /// Gives a filled file its owner, mode, attributes and times, in this order: a new owner clears setuid and
+    /// capabilities.
+    pub fn seal(&mut self, file: &NewFile, entry: &Entry) -> Result<()> {
+        if (entry.uid, entry.gid) != (0, 0) {
+            fchown(&file.0, Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)))?;
+        }
+        fchmod(&file.0, Mode::from_bits_truncate(entry.mode))?;
+        for (name, value) in &entry.xattrs {
+            self.note_xattr(name, raw::set_xattr(file.0.as_fd(), name, value))?;
+        }
+        let time = TimeSpec::new(entry.mtime.0, entry.mtime.1);
+        Ok(futimens(&file.0, &time, &time)?)
+    }
+
+    /// Finishes the directories.
+    pub fn finish(mut self) -> Result<Summary> {
+        for (path, meta) in std::mem::take(&mut self.directories) {
+            let dir = match raw::open_dir_nofollow(self.root.as_fd(), &path) {
+                Ok(dir) => dir,
+                // A later entry has put something else in its place.
+                Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP)) => continue,
+                Err(e) => return Err(e.into()),
+            };
+            fchown(&dir, Some(Uid::from_raw(meta.uid)), Some(Gid::from_raw(meta.gid)))?;
+            fchmod(&dir, meta.mode)?;
+            for (name, value) in &meta.xattrs {
+                self.note_xattr(name, raw::set_xattr(dir.as_fd(), name, value))?;
+            }
+            futimens(&dir, &meta.mtime, &meta.mtime)?;
+        }
+        Ok(Summary { opaque_root: self.opaque_root, lost: self.lost })
+    }
+
+    fn root_entry(&mut self, entry: &Entry) -> Result<Option<NewFile>> {
+        if entry.kind != Kind::Directory {
+            return refused("the root of the tree can only be a directory");
+        }
+        self.directories.push((Vec::new(), Metadata::of(entry)));
+        Ok(None)
+    }
+
+    /// Runs `make`; when the name is taken, removes what has it and runs `make` again.
+    fn make<T>(
+        &mut self,
+        dir: BorrowedFd<'_>,
+        leaf: &[u8],
+        make: impl Fn(BorrowedFd<'_>) -> nix::Result<T>,
+    ) -> Result<T> {
+        match make(dir) {
+            Err(Errno::EEXIST) => {
+                self.remove(dir, leaf)?;
+                Ok(make(dir)?)
+            }
+            other => Ok(other?),
+        }
+    }
+
+    fn directory(&mut self, dir: BorrowedFd<'_>, leaf: &[u8], path: &[u8], entry: &Entry) -> Result<()> {
+        match mkdirat(dir, leaf, Mode::S_IRWXU) {
+            Ok(()) => {}
+            Err(Errno::EEXIST) => {
+                let there = look(dir, leaf)?;
+                match kind_of(&there) {
+                    SFlag::S_IFDIR => {}
+                    // A link to a directory stays what it is: `lib -> usr/lib` and then `lib/`, as two packages bring it.
+                    SFlag::S_IFLNK if self.leads_to_directory(path)? => return Ok(()),
+                    _ => {
+                        self.remove(dir, leaf)?;
+                        mkdirat(dir, leaf, Mode::S_IRWXU)?;
+                        if is_whiteout(&there) {
+                            // The lower one was taken away before this one came: its content must not shine through.
+                            raw::set_xattr_at(dir, leaf, OPAQUE, b"y")?;
+                        }
+                    }
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+        self.directories.push((path.to_vec(), Metadata::of(entry)));
+        Ok(())
+    }
+
+    fn leads_to_directory(&self, path: &[u8]) -> Result<bool> {
+        match raw::open_dir(self.root.as_fd(), path) {
+            Ok(_) => Ok(true),
+            Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP)) => Ok(false),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    fn hard_link(&mut self, dir: BorrowedFd<'_>, leaf: &[u8], target: &[u8]) -> Result<()> {
+        let shown = target.escape_ascii();
+        let path = match clean(target) {
+            Ok(path) if !path.is_empty() => path,
+            _ => return refused(format!("its link to '{shown}' leads out of the tree")),
+        };
+        let missing = format!("it is a hard link to '{shown}', which this layer does not hold");
+        let (above, name) = split(&path).unwrap_or((b"", &path));
+        let from = match raw::open_dir(self.root.as_fd(), above) {
+            Ok(from) => from,
+            Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP)) => {
+                return refused(missing);
+            }
+            Err(e) => return Err(e.into()),
+        };
+        let there = match fstatat(&from, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Ok(there) if !is_whiteout(&there) => there,
+            Ok(_) | Err(Errno::ENOENT) => return refused(missing),
+            Err(error) => return Err(error.into()),
+        };
+        if kind_of(&there) == SFlag::S_IFDIR {
+            return refused(format!("it is a hard link to '{shown}', which is a directory"));
+        }
+        if let Ok(old) = fstatat(dir, leaf, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            if (old.st_dev, old.st_ino) == (there.st_dev, there.st_ino) {
+                return Ok(()); // Removing "the old one" would remove the target itself.
+            }
+        }
+        // Without AT_SYMLINK_FOLLOW the link itself gets another name, not what it leads to.
+        self.make(dir, leaf, |dir| linkat(&from, name, dir, leaf, AtFlags::empty()))
+    }
+
+    fn whiteout(&mut self, parent: &[u8], hidden: &[u8]) -> Result<()> {
+        if hidden == b".wh..opq" {
+            let dir = self.parent(parent)?;
+            self.opaque_root |= parent.is_empty();
+            // O_PATH descriptors take no attributes, so the directory is named from its own inside.
+            return Ok(raw::set_xattr_at(dir.as_fd(), b".", OPAQUE, b"y")?);
+        }
+        if hidden.starts_with(b".wh.") {
+            return Ok(()); // aufs' own files (`.wh..wh.plnk`, `.wh..wh.aufs`): they mean nothing here.
+        }
+        if hidden.is_empty() || hidden == b"." || hidden == b".." {
+            return refused("it is a whiteout of nothing");
+        }
+        let dir = self.parent(parent)?;
+        match mknodat(dir.as_fd(), hidden, SFlag::S_IFCHR, Mode::empty(), 0) {
+            Err(Errno::EEXIST) => {
+                // The layer itself holds that name, which hides a lower file already; a directory would be merged.
+                if kind_of(&look(dir.as_fd(), hidden)?) == SFlag::S_IFDIR {
+                    raw::set_xattr_at(dir.as_fd(), hidden, OPAQUE, b"y")?;
+                }
+                Ok(())
+            }
+            other => Ok(other?),
+        }
+    }
+
+    /// Owner, mode, attributes and times of what cannot be opened.
+    fn dress_at(&mut self, dir: BorrowedFd<'_>, leaf: &[u8], entry: &Entry) -> Result<()> {
+        if (entry.uid, entry.gid) != (0, 0) {
+            let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
+            fchownat(dir, leaf, Some(uid), Some(gid), AtFlags::AT_SYMLINK_NOFOLLOW)?;
+        }
+        if entry.kind != Kind::Symlink {
+            // It was made just now under this name, in a directory that only root can enter, and is no link.
+            fchmodat(dir, leaf, Mode::from_bits_truncate(entry.mode), FchmodatFlags::FollowSymlink)?;
+        }
+        for (name, value) in &entry.xattrs {
+            self.note_xattr(name, raw::set_xattr_at(dir, leaf, name, value))?;
+        }
+        let time = TimeSpec::new(entry.mtime.0, entry.mtime.1);
+        Ok(utimensat(dir, leaf, &time, &time, UtimensatFlags::NoFollowSymlink)?)
+    }
+
+    /// A file system that has no such attributes is no reason to refuse an image; it is said once.
+    fn note_xattr(&mut self, name: &[u8], result: io::Result<()>) -> Result<()> {
+        match result {
+            Err(e) if matches!(e.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EPERM)) => {
+                if self.lost.0 == 0 {
+                    self.lost.1 = name.escape_ascii().to_string();
+                }
+                self.lost.0 += 1;
+                Ok(())
+            }
+            other => Ok(other?),
+        }
+    }
+
+    /// The directory `path`, made where it is missing (0755, root's).
+    fn parent(&mut self, path: &[u8]) -> Result<Rc<OwnedFd>> {
+        if let Some(dir) = self.parents.get(path) {
+            return Ok(Rc::clone(dir));
+        }
+        let dir = Rc::new(self.open_or_make(path, MAX_LINKS)?);
+        if self.parents.len() >= CACHE {
+            self.parents.clear();
+        }
+        self.parents.insert(path.to_vec(), Rc::clone(&dir));
+        Ok(dir)
+    }
+
+    fn open_or_make(&self, path: &[u8], links: u32) -> Result<OwnedFd> {
+        match raw::open_dir(self.root.as_fd(), path) {
+            Err(e) if e.raw_os_error() == Some(libc::ENOENT) => {}
+            Err(e) if e.raw_os_error() == Some(libc::ENOTDIR) => return refused("its parent is not a directory"),
+            Err(e) if e.raw_os_error() == Some(libc::ELOOP) => return refused("its parent is a loop of links"),
+            other => return Ok(other?),
+        }
+        let Some((above, leaf)) = split(path).filter(|(_, leaf)| *leaf != b"..") else {
+            return refused("its parent leads through '..' of a directory that is not there");
+        };
+        let parent = self.open_or_make(above, links)?;
+        match mkdirat(&parent, leaf, Mode::from_bits_truncate(0o755)) {
+            // The umask may have taken bits away.
+            Ok(()) => fchmodat(&parent, leaf, Mode::from_bits_truncate(0o755), FchmodatFlags::FollowSymlink)?,
+            // A link to what is not there (yet): its target is made, inside the tree.
+            Err(Errno::EEXIST) if links == 0 => return refused("its parent is a loop of links"),
+            Err(Errno::EEXIST) => {
+                let target = match readlinkat(&parent, leaf) {
+                    Ok(target) => std::os::unix::ffi::OsStringExt::into_vec(target),
+                    Err(Errno::EINVAL) => return refused("its parent is not a directory"),
+                    Err(error) => return Err(error.into()),
+                };
+                let whole = if target.starts_with(b"/") { target } else { [above, b"/", &target].concat() };
+                return self.open_or_make(&squeeze(&whole), links - 1);
+            }
+            Err(error) => return Err(error.into()),
+        }
+        Ok(raw::open_dir(self.root.as_fd(), path)?)
+    }
+
+    /// Removes whatever has a name in an open directory.
+    fn remove(&mut self, dir: BorrowedFd<'_>, leaf: &[u8]) -> Result<()> {
+        let kind = kind_of(&look(dir, leaf)?);
+        if matches!(kind, SFlag::S_IFDIR | SFlag::S_IFLNK) {
+            // Paths that led through it lead elsewhere from now on.
+            self.parents.clear();
+        }
+        if kind == SFlag::S_IFDIR {
+            remove_dir(dir, leaf, 0)
+        } else {
+            Ok(unlinkat(dir, leaf, UnlinkatFlags::NoRemoveDir)?)
+        }
+    }
+}
+
+fn remove_dir(dir: BorrowedFd<'_>, leaf: &[u8], depth: usize) -> Result<()> {
+    // PATH_MAX bounds what an archive's names can nest; deeper than that is nothing an archive made.
+    if depth > 2048 {
+        return refused("it replaces a tree that is too deep");
+    }
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let mut inside = nix::dir::Dir::from_fd(openat(dir, leaf, flags, Mode::empty())?)?;
+    let names: std::result::Result<Vec<_>, Errno> =
+        inside.iter().map(|e| e.map(|e| e.file_name().to_owned())).collect();
+    for name in names? {
+        let name = name.to_bytes();
+        if name == b"." || name == b".." {
+            continue;
+        }
+        if kind_of(&look(inside.as_fd(), name)?) == SFlag::S_IFDIR {
+            remove_dir(inside.as_fd(), name, depth + 1)?;
+        } else {
+            unlinkat(&inside, name, UnlinkatFlags::NoRemoveDir)?;
+        }
+    }
+    Ok(unlinkat(dir, leaf, UnlinkatFlags::RemoveDir)?)
+}
+
+fn look(dir: BorrowedFd<'_>, leaf: &[u8]) -> Result<FileStat> {
+    Ok(fstatat(dir, leaf, AtFlags::AT_SYMLINK_NOFOLLOW)?)
+}
+
+fn kind_of(stat: &FileStat) -> SFlag {
+    crate::sys::root::file_type(stat)
+}
+
+fn is_whiteout(stat: &FileStat) -> bool {
+    kind_of(stat) == SFlag::S_IFCHR && stat.st_rdev == 0
+}
+
+fn check_xattrs(entry: &Entry) -> Result<()> {
+    match entry.xattrs.iter().find(|(name, _)| name.starts_with(b"trusted.overlay.")) {
+        Some((name, _)) => refused(format!("its attribute '{}' belongs to overlayfs alone", name.escape_ascii())),
+        None => Ok(()),
+    }
+}
+
+/// A name without what means nothing in it: leading, doubled and trailing slashes, and `.`. Errors: `..`, a zero byte.
+fn clean(name: &[u8]) -> Result<Vec<u8>> {
+    if name.contains(&0) {
+        return refused("its name holds a zero byte");
+    }
+    if name.split(|&b| b == b'/').any(|part| part == b"..") {
+        return refused("its name climbs out with '..'");
+    }
+    Ok(squeeze(name))
+}
+
+fn squeeze(name: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(name.len());
+    for part in name.split(|&b| b == b'/').filter(|part| !part.is_empty() && *part != b".") {
+        if !out.is_empty() {
+            out.push(b'/');
+        }
+        out.extend_from_slice(part);
+    }
+    out
+}
+
+/// What stands before and after the last slash; `None` for the root.
+fn split(path: &[u8]) -> Option<(&[u8], &[u8])> {
+    if path.is_empty() {
+        return None;
+    }
+    Some(path.iter().rposition(|&b| b == b'/').map_or((&path[..0], path), |at| (&path[..at], &path[at + 1..])))
+}
+
+#[cfg(test)]
+#[path = "tree_tests.rs"]
+mod tests;

@@ -1,0 +1,48 @@
+//! What runs a domain's programs: this CPU, or an interpreter that binfmt_misc starts; and the emulation layer that a foreign
+//! guest needs. What a newcomer would get wrong: it is the ELF files that decide, never the image's label.
+
+use std::path::Path;
+
+use super::inspect::Facts;
+use super::{Ctx, Error, Kind, Result, registry};
+use crate::arch::Profile;
+use crate::backend::nspawn::emulation;
+use crate::store::domains::Emulated;
+use crate::sys::fs;
+
+/// What runs a tree with these facts: `None` means this CPU itself. Registers the interpreter for this boot.
+pub fn ensure(ctx: &Ctx, profile: &Profile, facts: &Facts, credentials: bool) -> Result<Option<Emulated>> {
+    let emulator = registry::emulator(ctx, profile, facts, credentials).map_err(|e| e.with_kind(Kind::Create))?;
+    Ok(emulator.map(|e| {
+        let (major, minor, patch) = e.version;
+        Emulated { interpreter: e.interpreter, version: format!("{major}.{minor}.{patch}"), layer: false }
+    }))
+}
+
+/// Writes the emulation layer of a guest with these facts below `dir`. Returns whether there is anything in it.
+pub fn write_layer(dir: &Path, facts: &Facts) -> Result<bool> {
+    let Some(text) = facts.systemd.map(emulation::drop_in) else { return Ok(false) };
+    let failed = |e: std::io::Error| Error::new(Kind::Create, "cannot write the emulation layer").because(e);
+    let path = dir.join(emulation::DROP_IN);
+    let parent = path.parent().unwrap_or(dir);
+    std::fs::create_dir_all(parent).map_err(failed)?;
+    // The layer's directories are merged with the image's: theirs are root's with 0755 (hier(7)).
+    let mut at = parent;
+    while at.starts_with(dir) {
+        std::fs::set_permissions(at, std::os::unix::fs::PermissionsExt::from_mode(0o755)).map_err(failed)?;
+        at = at.parent().unwrap_or(Path::new("/"));
+    }
+    fs::write_volatile(&path, text.as_bytes(), 0o644).map_err(failed)?;
+    Ok(true)
+}
+
+/// Says in one line how a foreign guest is run, and what that costs it.
+pub fn announce(ctx: &Ctx, profile: &Profile, facts: &Facts, by: &Emulated) {
+    let host = nix::sys::utsname::uname().map(|u| u.machine().to_string_lossy().into_owned()).unwrap_or_default();
+    let program = by.interpreter.file_name().unwrap_or_default().to_string_lossy();
+    let mut line = format!("emulated: {} on {host} by {program} {}", profile.name, by.version);
+    if facts.systemd.is_some_and(emulation::sandbox_off) {
+        line += "; sandboxing of services is off in this guest";
+    }
+    ctx.report.note(&line);
+}

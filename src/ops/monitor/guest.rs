@@ -1,0 +1,300 @@
+//! One domain's guest as the monitor drives it: puts together cgroup, layers, console and program for each run, and takes
+//! them apart again. What a newcomer would get wrong: the domain may be renamed while it runs, so its directory is held by
+//! a descriptor and its name is asked of the kernel.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use nix::sys::signal::Signal;
+
+use super::{personal, stage};
+use crate::backend::{Backend, Plan, Shared, nspawn::Nspawn};
+use crate::domain::{Action, Name};
+use crate::monitor::{Guest, How, Outcome, Started};
+use crate::store::domains::{Ended, Record, Run, now};
+use crate::store::Store;
+use crate::sys::cgroup::{self, Cage, Hierarchies, Limits};
+use crate::sys::lock::Lock;
+use crate::ops::tree;
+use crate::sys::mount;
+use crate::sys::root::Root;
+use crate::sys::seccomp::Filter;
+use crate::sys::{devices, fail, ns, pty, sock};
+
+type Text<T> = Result<T, String>;
+
+fn text(e: impl std::fmt::Display) -> String {
+    e.to_string()
+}
+
+/// A domain that runs.
+#[derive(Debug)]
+pub struct Running {
+    store: Store,
+    dir: OwnedFd,
+    record: Record,
+    lock: Option<Lock>,
+    hierarchies: Hierarchies,
+    run: Run,
+    backend: Nspawn,
+    /// Whether the cgroup of the first run is the one that systemd gave us.
+    scope: Option<PathBuf>,
+}
+
+impl Running {
+    /// Takes a domain over. Errors: its directory is gone.
+    pub fn new(store: Store, name: &Name, record: Record, lock: Lock) -> Text<Running> {
+        let dir = File::open(store.domain(name.as_str())).map_err(text)?.into();
+        let hierarchies = Hierarchies::here();
+        let scope = if Path::new("/run/systemd/system").is_dir() { cgroup::own_v2(&hierarchies) } else { None };
+        let run = Run { started: now(), monitor: std::process::id() as i32, ..Run::default() };
+        Ok(Running { store, dir, record, lock: Some(lock), hierarchies, run, backend: Nspawn, scope })
+    }
+
+    /// The domain's directory, whatever it is called now.
+    fn path(&self) -> Text<PathBuf> {
+        std::fs::read_link(format!("/proc/self/fd/{}", self.dir.as_raw_fd())).map_err(text)
+    }
+
+    fn name(&self) -> Text<Name> {
+        let path = self.path()?;
+        Name::new(&path.file_name().unwrap_or_default().to_string_lossy()).map_err(text)
+    }
+
+    fn limits(&self) -> Limits {
+        let spec = &self.record.spec;
+        Limits { memory: spec.memory, cpus: spec.vcpus, cpuset: spec.cpus.clone() }
+    }
+
+    fn make_cage(&mut self) -> Text<()> {
+        fail::point("cgroup").map_err(text)?;
+        let limits = self.limits();
+        let cage = Cage::make(&self.hierarchies, self.scope.as_deref(), &self.run.machine, &limits).map_err(text)?;
+        self.run.cage = cage;
+        self.run.cage.join_monitor(std::process::id()).map_err(text)?;
+        if let Some(guest) = self.run.cage.guest() {
+            let dir = File::open(&guest).map_err(text)?;
+            devices::restrict_v2(std::os::fd::AsFd::as_fd(&dir), &[])
+                .map_err(|e| format!("cannot close the host's devices for {}: {e}", guest.display()))?;
+        }
+        Ok(())
+    }
+
+    /// The domain's tree, with its own identity in it.
+    fn make_root(&self) -> Text<OwnedFd> {
+        fail::point("overlay").map_err(text)?;
+        let dir = self.path()?;
+        let (tree, first) = tree::writable(&self.store, &self.record, &dir)?;
+        let root = Root::from_fd(tree.try_clone().map_err(text)?, &dir);
+        if first {
+            personal::first_start(&root, &self.hostname()?, &self.record.uuid.replace('-', "")).map_err(text)?;
+        }
+        if self.record.spec.network == crate::domain::Network::Host {
+            personal::resolver(&root).map_err(text)?;
+        }
+        Ok(tree)
+    }
+
+    fn hostname(&self) -> Text<String> {
+        Ok(self.record.spec.hostname.clone().unwrap_or(self.name()?.to_string()))
+    }
+
+    fn open_binds(&self, base: &Path) -> Text<(Vec<(OwnedFd, bool)>, Vec<Shared>)> {
+        let mut opened = Vec::new();
+        let mut shared = Vec::new();
+        for (n, bind) in self.record.spec.binds.iter().enumerate() {
+            let named = |e: std::io::Error| format!("cannot share {}: {e}", bind.source.display());
+            let is_dir = std::fs::metadata(&bind.source).map_err(named)?.is_dir();
+            opened.push((mount::clone_tree(&bind.source, true).map_err(named)?, is_dir));
+            let staged = stage::bind_path(base, n);
+            shared.push(Shared { staged, target: bind.target.clone(), read_only: bind.read_only });
+        }
+        Ok((opened, shared))
+    }
+
+    fn environment(&self) -> Vec<(OsString, OsString)> {
+        let mut env = self.record.spec.env.clone();
+        if self.record.emulated.is_some() {
+            // qemu-user renumbers real-time signals unless it is told not to: the guest would never hear "power off".
+            env.push(("QEMU_RTSIG_MAP".into(), "34 34 20".into()));
+        }
+        env
+    }
+
+    fn plan(&self, base: &Path, shared: Vec<Shared>, notify: &str, fenced: bool) -> Text<Plan> {
+        Ok(Plan {
+            machine: self.run.machine.clone(),
+            hostname: self.hostname()?,
+            machine_id: self.record.uuid.replace('-', ""),
+            root: stage::root_path(base),
+            network: self.record.spec.network,
+            shared,
+            env: self.environment(),
+            notify: format!("@{notify}"),
+            unified_cgroup: self.hierarchies.v2.is_some(),
+            fenced,
+        })
+    }
+
+    fn launch(&mut self) -> Text<Started> {
+        let program = crate::sys::process::find_program("systemd-nspawn")
+            .ok_or("systemd-nspawn is not installed: apt-get install systemd-container")?;
+        let base = stage::base();
+        let (binds, shared) = self.open_binds(&base)?;
+        let root = self.make_root()?;
+        fail::point("console").map_err(text)?;
+        let (pty, terminal) = pty::open().map_err(text)?;
+        pty::set_size(std::os::fd::AsFd::as_fd(&pty), 24, 80).map_err(text)?;
+        let address = format!("pronto/{}/{}", self.record.uuid, self.run.domid);
+        let notify = sock::abstract_datagrams(&address).map_err(text)?;
+        // nspawn lets a guest with a private network have CAP_NET_ADMIN; the system calls are the same.
+        let filter = Filter::for_host();
+        let launch = self.backend.launch(&self.plan(&base, shared, &address, filter.is_some())?);
+        fail::point("guest-start").map_err(text)?;
+        let cage = self.run.cage.clone();
+        let stage = stage::Stage { base, root, binds, terminal, cage, filter, program, launch };
+        let process = stage.spawn().map_err(|e| format!("cannot start systemd-nspawn: {e}"))?;
+        Ok(Started { process, pty, notify, domid: self.run.domid })
+    }
+
+    fn write_run(&self) -> Text<()> {
+        self.store.write_run(&self.record.uuid, &self.run).map_err(text)
+    }
+
+    /// What is left of a run when its program has ended: nothing.
+    fn clear(&mut self) {
+        self.run.cage.kill();
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while !self.run.cage.is_empty() && std::time::Instant::now() < end {
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+        if self.scope.is_none() {
+            // This process sits in the cgroup that is to go: back to the top of the tree.
+            leave_cage(&self.hierarchies);
+        }
+        self.run.cage.remove();
+        self.run.cage = Cage::default();
+        self.run.leader = 0;
+    }
+
+    fn action(&self, how: &str) -> Action {
+        let spec = &self.record.spec;
+        match how {
+            "poweroff" => spec.on_poweroff,
+            "reboot" => spec.on_reboot(),
+            "crashed" => spec.on_crash,
+            _ => Action::Destroy,
+        }
+    }
+}
+
+fn leave_cage(here: &Hierarchies) {
+    if let Some(v2) = &here.v2 {
+        let procs = v2.join("cgroup.procs");
+        let _ = std::fs::OpenOptions::new().write(true).open(procs).and_then(|mut f| std::io::Write::write_all(&mut f, b"0"));
+    }
+}
+
+impl Guest for Running {
+    fn start(&mut self) -> Text<Started> {
+        let held = self.store.hold().map_err(text)?;
+        self.run.domid = self.store.next_domid().map_err(text)?;
+        drop(held);
+        self.run.machine = format!("pronto-{}-{}", root_tag(self.store.root()), self.run.domid);
+        self.run.backend = self.backend.name().into();
+        self.run.ready = false;
+        self.run.stopping = false;
+        self.run.started = now();
+        self.make_cage()?;
+        self.write_run()?;
+        let started = self.launch()?;
+        Ok(started)
+    }
+
+    fn leader(&mut self, inner: i32) -> Text<()> {
+        fail::point("leader").map_err(text)?;
+        let leader = find_leader(&self.run.cage, inner).ok_or("the guest's init cannot be found")?;
+        self.run.leader = leader;
+        self.run.leader_start = ns::start_time(leader).unwrap_or_default();
+        fail::point("run-record").map_err(text)?;
+        self.write_run()
+    }
+
+    fn ready(&mut self) -> Text<()> {
+        fail::point("ready").map_err(text)?;
+        self.run.ready = true;
+        self.write_run()
+    }
+
+    fn ask(&mut self, how: How) -> Text<()> {
+        if self.run.leader == 0 {
+            return Err("the guest's init does not run yet".into());
+        }
+        // systemd(1), "SIGNALS": SIGRTMIN+4 powers off, SIGINT (Ctrl-Alt-Del) reboots.
+        let signal = if how == How::Reboot { Signal::SIGINT as i32 } else { libc::SIGRTMIN() + 4 };
+        let pidfd = ns::pidfd(self.run.leader).map_err(text)?;
+        ns::signal_pidfd(&pidfd, signal).map_err(text)?;
+        self.run.stopping = true;
+        self.write_run()
+    }
+
+    fn kill(&mut self) {
+        self.run.stopping = true;
+        let _ = self.write_run();
+        self.run.cage.kill();
+    }
+
+    fn ended(&mut self, status: i32, asked: Option<How>) -> Outcome {
+        self.clear();
+        // systemd-nspawn(1), "EXIT STATUS"; 133 is the guest's request for a reboot.
+        let how = match (status, asked) {
+            (_, Some(How::Kill)) => "destroyed",
+            (133, _) => "reboot",
+            (0, _) => "poweroff",
+            (_, Some(_)) => "destroyed",
+            _ => "crashed",
+        };
+        if self.action(how) == Action::Restart { Outcome::Again } else { Outcome::Over(how) }
+    }
+
+    fn handed_over(&mut self) -> Text<()> {
+        fail::point("handover").map_err(text)?;
+        self.record.building = false;
+        self.store.write_record(&self.name()?, &self.record).map_err(text)
+    }
+
+    fn finish(&mut self, how: &str, orphan: bool) {
+        self.clear();
+        let Ok(name) = self.name() else { return };
+        let uuid = self.record.uuid.clone();
+        let current = self.store.load(name.as_str()).ok().flatten().map(|d| d.record).unwrap_or(self.record.clone());
+        // A create that was never done leaves nothing; a start that was never done leaves the domain as it was.
+        if (orphan && current.building) || current.spec.rm {
+            let _ = self.store.remove_domain(&name, &uuid);
+        } else {
+            let ended = Some(Ended { when: now(), how: how.into() });
+            let _ = self.store.write_record(&name, &Record { ended, ..current });
+            let _ = self.store.remove_run(&uuid);
+        }
+        // The lock goes last: until then nobody may think that this domain is free.
+        self.lock = None;
+    }
+}
+
+/// The host's PID of the process that is `inner` in the pid namespace of the program and 1 in its own.
+fn find_leader(cage: &Cage, inner: i32) -> Option<i32> {
+    cage.pids().into_iter().find(|pid| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let pids = ns::parse_nspid(&status);
+        pids.len() >= 3 && pids[pids.len() - 1] == 1 && pids[pids.len() - 2] == inner
+    })
+}
+
+/// What tells the machines of two stores apart: eight hex digits of the store's path.
+pub fn root_tag(root: &Path) -> String {
+    use std::os::unix::ffi::OsStrExt;
+    let digest = ring::digest::digest(&ring::digest::SHA256, root.as_os_str().as_bytes());
+    digest.as_ref()[..4].iter().map(|b| format!("{b:02x}")).collect()
+}

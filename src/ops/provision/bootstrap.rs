@@ -1,0 +1,357 @@
+//! Debian and Ubuntu from a package mirror, by mmdebstrap, as a stored layer. What a newcomer would get wrong: maintainer
+//! scripts of the guest's architecture run here, so for a foreign one the caller must have registered an interpreter with
+//! the F flag (`ready` is called for that, before anything is made); mmdebstrap's own check is skipped, for it knows only
+//! entries named `qemu-*` and binaries named `*-static`.
+
+use std::collections::BTreeMap;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use crate::domain::{ImageConfig, Platform, Report};
+use crate::image::{Digest, platform};
+use crate::ops::{Ctx, Error, Result};
+use crate::store::images::{self, Entry};
+use crate::store::layers::{self, Claimed, Meta};
+use crate::sys::fs;
+use crate::sys::process::{Tool, ToolError, find_program};
+use crate::sys::root::Root;
+
+/// What every system made here holds besides the essential packages: an init, its bus, and what logs a user in.
+const INCLUDE: &str = "systemd,systemd-sysv,dbus,libpam-systemd";
+const VARIANT: &str = "minbase";
+/// Counts up when the recipe changes in a way that its words do not show.
+const RECIPE: u32 = 1;
+
+/// What to make.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wish<'a> {
+    /// `bookworm`, `noble`…
+    pub suite: &'a str,
+    /// The platforms that are wanted, best first, in OCI's names; the first that Debian knows is made.
+    pub platforms: platform::Wanted<'a>,
+    /// Where packages come from instead of the host's own mirror.
+    pub mirror: Option<&'a str>,
+    /// Make it anew although it is there.
+    pub force: bool,
+}
+
+/// The reference under which a suite is stored.
+pub fn reference(suite: &str) -> String {
+    format!("bootstrap:{suite}")
+}
+
+/// Debian's name of an OCI platform. Source: dpkg's cputable, and which Debian port is built for which CPU.
+pub fn debian_name(architecture: &str, variant: Option<&str>) -> Option<&'static str> {
+    let (architecture, variant) = platform::normal(architecture, variant);
+    Some(match (architecture.as_str(), variant.as_deref()) {
+        ("amd64", None) => "amd64",
+        ("arm64", None) => "arm64",
+        ("386", _) => "i386",
+        ("arm", None | Some("v7" | "v8")) => "armhf",
+        ("arm", Some("v5" | "v6")) => "armel",
+        ("ppc64le", _) => "ppc64el",
+        ("s390x", _) => "s390x",
+        ("riscv64", _) => "riscv64",
+        ("mips64le", _) => "mips64el",
+        ("loong64", _) => "loong64",
+        _ => return None,
+    })
+}
+
+/// Makes the system that is wished for, or finds it in the store. `ready` is called with Debian's name of a foreign
+/// architecture before it is made, and must have its interpreter registered when it returns. Errors: no mmdebstrap, no
+/// mirror, an architecture that Debian does not know; nothing is left half-made.
+pub fn obtain(ctx: &Ctx, wish: &Wish<'_>, ready: &dyn Fn(&str) -> Result<()>) -> Result<Entry> {
+    let (wanted, debian) = wish
+        .platforms
+        .iter()
+        .find_map(|(a, v)| Some(((a, v), debian_name(a, v.as_deref())?)))
+        .ok_or_else(|| Error::general(format!("Debian has no {}", platform::wanted_text(wish.platforms))))?;
+    let (architecture, variant) = platform::normal(wanted.0, wanted.1.as_deref());
+    let platform = Platform { architecture, os: "linux".into(), variant };
+    let reference = reference(wish.suite);
+    let there =
+        || if wish.force { Ok(None) } else { crate::image::oci::stored(&ctx.store, &reference, wish.platforms) };
+    let waiting = || ctx.report.note(&format!("another pronto is making {} {debian}: waiting for it", wish.suite));
+    let name = Digest::of(format!("{reference} {debian}").as_bytes());
+    let claim = match layers::claim(&ctx.store, &format!("bootstrap-{}", name.hex()), there, waiting)? {
+        Claimed::There(entry) => return Ok(entry),
+        Claimed::Mine(claim) => claim,
+    };
+    need_program(debian)?;
+    let mirror = mirror_for(wish)?;
+    if debian != host_architecture()? {
+        ready(debian)?;
+    }
+    layers::sweep(&ctx.store)?;
+    let directory = claim.directory()?;
+    let argv = argv(debian, wish.suite, &directory, &mirror);
+    run(&argv, wish.suite, debian, ctx.report.as_ref())?;
+    clean(&directory).map_err(|e| Error::general("cannot clean the new system").because(e))?;
+    let (size, entries) = measure(&directory).map_err(|e| Error::general("cannot read the new system").because(e))?;
+    // What a mirror holds changes, so one recipe makes many layers: the time is a part of the name.
+    let recipe = Digest::of(format!("{RECIPE} {VARIANT} {INCLUDE} {debian} {} {mirror}", wish.suite).as_bytes());
+    let made = now();
+    let key = format!("bootstrap-{}-{debian}-{}-{made}", key_part(wish.suite), recipe.short());
+    claim.publish(&key, Meta { size, entries, opaque_root: false, parent: None, boot: None })?;
+    let entry = Entry {
+        platform: Some(platform),
+        digest: Digest::of(key.as_bytes()).to_string(),
+        config_digest: None,
+        layers: vec![key],
+        config: ImageConfig::default(),
+        pulled: made,
+        size,
+        stamp: Some(recipe.to_string()),
+    };
+    layers::settle(&ctx.store, &entry.layers)?;
+    if images::put(&ctx.store, &reference, entry.clone())? {
+        return Ok(entry);
+    }
+    Err(Error::general(format!("{reference} was removed from the store at the same time")))
+}
+
+/// The words of the command.
+fn argv(debian: &str, suite: &str, directory: &Path, mirror: &str) -> Vec<std::ffi::OsString> {
+    let mut words: Vec<std::ffi::OsString> = vec![
+        "mmdebstrap".into(),
+        "--mode=root".into(),
+        "--format=directory".into(),
+        format!("--architectures={debian}").into(),
+        format!("--variant={VARIANT}").into(),
+        format!("--include={INCLUDE}").into(),
+        "--skip=check/qemu".into(),
+        suite.into(),
+        directory.into(),
+    ];
+    words.push(format!("deb {mirror} {suite} main{}", if is_ubuntu(suite) { " universe" } else { "" }).into());
+    words
+}
+
+fn run(argv: &[std::ffi::OsString], suite: &str, debian: &str, report: &dyn Report) -> Result<()> {
+    let step = report.begin(&format!("making {suite} {debian} from packages"), None);
+    let tool = Tool::new(&argv[0]).args(&argv[1..]).env("DEBIAN_FRONTEND", "noninteractive");
+    let outcome = tool.stream(|line| {
+        if let Some(said) = line.strip_prefix("I: ") {
+            step.say(said);
+        }
+    });
+    match outcome {
+        Ok(()) => {
+            step.done("");
+            Ok(())
+        }
+        Err(ToolError::Failed { program, stderr, .. }) => {
+            Err(Error::general(format!("{program} cannot make {suite} for {debian}"))
+                .because(reason(&stderr))
+                .hint("look at all of its output with --verbose; another mirror is taken with --mirror URL"))
+        }
+        Err(error) => Err(Error::general(format!("cannot make {suite} for {debian}")).because(error)),
+    }
+}
+
+/// The lines that say what is wrong; without such lines the last three.
+fn reason(output: &str) -> String {
+    let lines: Vec<&str> = output.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
+    let mut picked: Vec<&str> =
+        lines.iter().filter(|l| l.starts_with("E:") || l.starts_with("Err:")).copied().collect();
+    if picked.is_empty() {
+        picked = lines[lines.len().saturating_sub(3)..].to_vec();
+    }
+    picked.truncate(4);
+    picked.join("; ").escape_debug().to_string()
+}
+
+fn need_program(debian: &str) -> Result<()> {
+    if find_program("mmdebstrap").is_some() {
+        return Ok(());
+    }
+    Err(Error::general(format!("making a system for {debian} from packages needs mmdebstrap, which is not installed"))
+        .hint("install the package mmdebstrap (apt-get install mmdebstrap)"))
+}
+
+fn is_ubuntu(suite: &str) -> bool {
+    crate::image::catalogue::rows().iter().any(|row| {
+        row.label.starts_with("ubuntu/")
+            && row.sources.iter().any(|s| matches!(s, crate::image::catalogue::Source::Bootstrap(b) if b == suite))
+    })
+}
+
+/// `--mirror`, else PRONTO_MIRROR, else the mirror that this host's own apt is configured with.
+fn mirror_for(wish: &Wish<'_>) -> Result<String> {
+    let given =
+        wish.mirror.map(str::to_owned).or_else(|| std::env::var("PRONTO_MIRROR").ok().filter(|m| !m.is_empty()));
+    if let Some(url) = given {
+        let plain = !url.chars().any(|c| c.is_whitespace() || c.is_control());
+        return if plain && url.contains("://") {
+            Ok(url)
+        } else {
+            Err(Error::general(format!("'{}' is no URL of a mirror", url.escape_debug())))
+        };
+    }
+    let origin = if is_ubuntu(wish.suite) { "Ubuntu" } else { "Debian" };
+    let none = |why: String| {
+        Error::general(format!("this host has no {origin} mirror configured"))
+            .because(why)
+            .hint("name one with --mirror URL")
+    };
+    let tool =
+        Tool::new("apt-get").args(["indextargets", "--format", "$(SITE)\t$(ORIGIN)\t$(LABEL)", "Created-By: Packages"]);
+    let listing = tool.output().map_err(|e| none(e.to_string()))?;
+    pick_mirror(&String::from_utf8_lossy(&listing), origin)
+        .ok_or_else(|| none(format!("apt knows no source of {origin}'s")))
+}
+
+/// The first site of a distribution's main archive, in lines of site, origin and label.
+fn pick_mirror(listing: &str, origin: &str) -> Option<String> {
+    let mut lines = listing.lines().map(|line| line.split('\t').collect::<Vec<_>>());
+    lines.find(|f| f.len() == 3 && f[1] == origin && f[2] == origin).map(|f| f[0].to_owned())
+}
+
+fn host_architecture() -> Result<String> {
+    let said = Tool::new("dpkg").arg("--print-architecture").output();
+    match said {
+        Ok(name) => Ok(String::from_utf8_lossy(&name).trim().to_owned()),
+        Err(_) => platform::host()
+            .iter()
+            .find_map(|(a, v)| debian_name(a, v.as_deref()))
+            .map(str::to_owned)
+            .ok_or_else(|| Error::general("Debian does not know this machine's architecture")),
+    }
+}
+
+/// Takes out what must not be the same in two systems, and what only weighs. Everything is looked up inside the tree.
+fn clean(directory: &Path) -> std::io::Result<()> {
+    let root = Root::open(directory)?;
+    let wipe = |dir: &str, unwanted: &dyn Fn(&[u8]) -> bool| -> std::io::Result<()> {
+        if !root.is_dir(dir) {
+            return Ok(());
+        }
+        let parent = root.open_at(Path::new(dir), nix::fcntl::OFlag::O_DIRECTORY | nix::fcntl::OFlag::O_RDONLY)?;
+        let inside = Root::from_fd(parent, Path::new(dir));
+        for name in root.read_dir(dir)?.into_iter().filter(|n| unwanted(n.as_bytes())) {
+            fs::remove_tree(&inside.proc_path().join(name))?;
+        }
+        Ok(())
+    };
+    wipe("var/lib/apt/lists", &|_| true)?;
+    wipe("var/cache/apt", &|name| name.ends_with(b".bin"))?;
+    wipe("etc/ssh", &|name| name.starts_with(b"ssh_host_"))?;
+    wipe("var/lib/systemd", &|name| name == b"random-seed" || name == b"credential.secret")?;
+    wipe("var/lib/dbus", &|name| name == b"machine-id")?;
+    wipe("etc", &|name| name == b"machine-id" || name == b"resolv.conf" || name == b"hostname")
+}
+
+/// Bytes and number of all files; hard links count once.
+fn measure(directory: &Path) -> std::io::Result<(u64, u64)> {
+    let (mut size, mut entries) = (0, 0);
+    let mut seen = BTreeMap::new();
+    let mut pending = vec![directory.to_owned()];
+    while let Some(dir) = pending.pop() {
+        for entry in std::fs::read_dir(dir)? {
+            let entry = entry?;
+            let meta = entry.metadata()?;
+            entries += 1;
+            if meta.is_dir() {
+                pending.push(entry.path());
+            } else if meta.is_file() && (meta.nlink() == 1 || seen.insert((meta.dev(), meta.ino()), ()).is_none()) {
+                size += meta.size();
+            }
+        }
+    }
+    Ok((size, entries))
+}
+
+fn key_part(suite: &str) -> String {
+    suite.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect()
+}
+
+fn now() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_of_the_command() {
+        let words = argv("arm64", "bookworm", Path::new("/s/a b"), "http://mirror.example/debian");
+        let words: Vec<_> = words.iter().map(|w| w.to_str().unwrap()).collect();
+        assert_eq!(
+            words,
+            [
+                "mmdebstrap",
+                "--mode=root",
+                "--format=directory",
+                "--architectures=arm64",
+                "--variant=minbase",
+                "--include=systemd,systemd-sysv,dbus,libpam-systemd",
+                "--skip=check/qemu",
+                "bookworm",
+                "/s/a b",
+                "deb http://mirror.example/debian bookworm main"
+            ]
+        );
+        let ubuntu = argv("arm64", "noble", Path::new("/s"), "m");
+        assert_eq!(ubuntu.last().unwrap(), "deb m noble main universe");
+    }
+
+    #[test]
+    fn debian_names() {
+        for (a, v, name) in [
+            ("arm64", Some("v8"), Some("arm64")),
+            ("arm", Some("v7"), Some("armhf")),
+            ("arm", Some("v5"), Some("armel")),
+            ("386", None, Some("i386")),
+            ("ppc64le", None, Some("ppc64el")),
+            ("amd64", Some("v3"), None),
+            ("wasm", None, None),
+        ] {
+            assert_eq!(debian_name(a, v), name, "{a} {v:?}");
+        }
+    }
+
+    #[test]
+    fn the_main_archive_is_the_mirror() {
+        let listing = "http://s.example/debian-security\tDebian\tDebian-Security\nhttp://b.example/\tDebian\tDebian Backports\n\
+                       http://m.example/debian\tDebian\tDebian\nhttp://n.example/debian\tDebian\tDebian\n";
+        assert_eq!(pick_mirror(listing, "Debian").as_deref(), Some("http://m.example/debian"));
+        assert_eq!(pick_mirror(listing, "Ubuntu"), None);
+    }
+
+    #[test]
+    fn reasons_are_the_lines_that_complain() {
+        let text = "I: running apt-get update\nErr:1 http://m.example x Release\nW: hm\nE: apt-get update failed\n";
+        assert_eq!(reason(text), "Err:1 http://m.example x Release; E: apt-get update failed");
+        assert_eq!(reason("a\nb\n\nc\nd\n"), "b; c; d");
+    }
+
+    #[test]
+    fn what_must_differ_is_taken_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let put = |path: &str| {
+            let path = dir.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write_volatile(&path, b"x", 0o644).unwrap();
+        };
+        let gone = [
+            "etc/machine-id",
+            "etc/ssh/ssh_host_rsa_key",
+            "var/lib/apt/lists/x_InRelease",
+            "var/lib/systemd/random-seed",
+        ];
+        let kept = [
+            "etc/passwd",
+            "etc/ssh/sshd_config",
+            "var/lib/dpkg/status",
+            "var/lib/systemd/deb-systemd-helper-enabled/x",
+        ];
+        gone.iter().chain(&kept).for_each(|path| put(path));
+        clean(dir.path()).unwrap();
+        assert!(gone.iter().all(|path| !dir.path().join(path).exists()));
+        assert!(kept.iter().all(|path| dir.path().join(path).exists()));
+        assert_eq!(measure(dir.path()).unwrap().0, 4);
+    }
+}

@@ -1,0 +1,51 @@
+//! Cleaning up after what was killed: a monitor or a creator that died without being able to. Every command that looks at
+//! domains does this first, so that what it sees is true. What a newcomer would get wrong: only domains whose lock nobody
+//! holds are touched, and the lock is taken before anything is removed.
+
+use crate::domain::State;
+use crate::store::domains::{Domain, Ended, Record, now};
+
+use super::{Ctx, Result};
+
+/// Finishes what dead processes left. What it finds is told in one line each ("domain 'x' crashed").
+pub fn sweep(ctx: &Ctx) -> Result<()> {
+    let mut damaged = Vec::new();
+    for domain in ctx.store.all_domains(|e| damaged.push(e))? {
+        if domain.state == State::Crashed {
+            clean(ctx, &domain)?;
+        }
+    }
+    for error in damaged {
+        ctx.report.warn(&error.to_string());
+    }
+    Ok(())
+}
+
+fn clean(ctx: &Ctx, found: &Domain) -> Result<()> {
+    let store = &ctx.store;
+    let Ok(lock) = store.lock_run(&found.name, &found.record) else { return Ok(()) };
+    // Between looking and locking somebody else may have done it.
+    let Some(domain) = store.load(found.name.as_str())?.filter(|d| d.record.uuid == found.record.uuid) else {
+        return Ok(store.remove_run(&found.record.uuid)?);
+    };
+    if let Some(run) = store.read_run(&domain.record.uuid) {
+        run.cage.kill();
+        for _ in 0..1000 {
+            if run.cage.is_empty() {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        run.cage.remove();
+    }
+    if domain.record.building || domain.record.spec.rm {
+        store.remove_domain(&domain.name, &domain.record.uuid)?;
+    } else {
+        let ended = Some(Ended { when: now(), how: "crashed".into() });
+        store.write_record(&domain.name, &Record { ended, ..domain.record.clone() })?;
+        store.remove_run(&domain.record.uuid)?;
+        ctx.report.note(&format!("domain '{}' crashed: its monitor was killed; it is shut off now", domain.name));
+    }
+    drop(lock);
+    Ok(())
+}

@@ -1,0 +1,54 @@
+//! A domain's file tree: its own changes over the emulation layer over the image. What a newcomer would get wrong: the mount
+//! is detached; whoever starts the guest attaches it in the guest's own mount namespace.
+
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use crate::domain::{Artifact, Layer};
+use crate::store::Store;
+use crate::store::domains::Record;
+use crate::sys::fs;
+use crate::sys::mount::Overlay;
+
+/// The image's trees, the topmost first.
+pub fn lowers(store: &Store, artifact: &Artifact) -> Vec<PathBuf> {
+    let path = |layer: &Layer| match layer {
+        Layer::Stored(key) => store.layer(key),
+        Layer::Directory(path) => path.clone(),
+    };
+    artifact.layers.iter().rev().map(path).collect()
+}
+
+/// A domain's tree, writable, and whether this is its first start. `dir` is the domain's directory.
+pub fn writable(store: &Store, record: &Record, dir: &Path) -> Result<(OwnedFd, bool), String> {
+    let text = |e: std::io::Error| e.to_string();
+    let mut stack = Vec::new();
+    if record.emulated.as_ref().is_some_and(|e| e.layer) {
+        stack.push(dir.join("emulation"));
+    }
+    stack.extend(lowers(store, &record.artifact));
+    let (upper, work) = (dir.join("upper"), dir.join("work"));
+    let first = !upper.exists();
+    for made in [&upper, &work] {
+        fs::private_dir(made).map_err(text)?;
+    }
+    if first {
+        set_root_mode(&record.artifact, &upper)?;
+    }
+    let overlay = Overlay { lowers: stack, upper: Some((upper, work)) };
+    let tree = overlay.detached().map_err(|e| format!("cannot stack the layers: {e}"))?;
+    Ok((tree, first))
+}
+
+/// The guest's root directory: a tree of the user's keeps its mode and owner, an image's is root's with 0755 (a layer's own
+/// entry for `/` often says nothing).
+fn set_root_mode(artifact: &Artifact, upper: &Path) -> Result<(), String> {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    let (mut mode, mut owner) = (0o755, (0, 0));
+    if let Some(Layer::Directory(top)) = artifact.layers.last() {
+        let meta = std::fs::metadata(top).map_err(|e| format!("{}: {e}", top.display()))?;
+        (mode, owner) = (meta.mode() & 0o7777, (meta.uid(), meta.gid()));
+    }
+    std::fs::set_permissions(upper, PermissionsExt::from_mode(mode)).map_err(|e| e.to_string())?;
+    std::os::unix::fs::chown(upper, Some(owner.0), Some(owner.1)).map_err(|e| e.to_string())
+}

@@ -1,0 +1,82 @@
+//! The boot ring: the real binary boots real guests, native and emulated, from trees, tarballs and a real registry. It needs
+//! root and an amd64 host; where something is missing each test says so. What a newcomer would get wrong: `cargo test --test
+//! boot -- NAME` runs the tests whose name holds NAME; docs/testing.md tells the rest.
+
+use std::sync::OnceLock;
+
+mod common;
+
+#[path = "boot/bad.rs"]
+mod bad;
+#[path = "boot/console.rs"]
+mod console;
+#[path = "boot/crash.rs"]
+mod crash;
+#[path = "boot/crowd.rs"]
+mod crowd;
+#[path = "boot/exec.rs"]
+mod exec;
+#[path = "boot/fence.rs"]
+mod fence;
+#[path = "boot/guest.rs"]
+mod guest;
+#[path = "boot/house.rs"]
+mod house;
+#[path = "boot/images.rs"]
+mod images;
+#[path = "boot/limits.rs"]
+mod limits;
+#[path = "boot/oneoff.rs"]
+mod oneoff;
+#[path = "boot/systems.rs"]
+mod systems;
+#[path = "boot/tar.rs"]
+mod tar;
+#[path = "boot/verbs.rs"]
+mod verbs;
+
+use common::harness::{self, Ring};
+use common::{fixtures, have, pronto};
+
+fn main() -> std::process::ExitCode {
+    let ring = Ring { refuse, prepare: fixtures::prepare, unshare: pronto::unshare, end };
+    harness::main(
+        ring,
+        &[
+            house::CASES,
+            systems::CASES,
+            oneoff::CASES,
+            exec::CASES,
+            console::CASES,
+            verbs::CASES,
+            limits::CASES,
+            images::CASES,
+            bad::CASES,
+            fence::CASES,
+            crowd::CASES,
+            crash::CASES,
+        ],
+    )
+}
+
+/// Why no guest can run here.
+fn refuse() -> Option<String> {
+    if !nix::unistd::geteuid().is_root() {
+        return Some("booting guests needs root".into());
+    }
+    if std::env::consts::ARCH != "x86_64" {
+        return Some(format!("the ring's guests are made for an amd64 host, and this is {}", std::env::consts::ARCH));
+    }
+    BEFORE.get_or_init(pronto::handlers);
+    let needed = ["systemd-nspawn", "mmdebstrap", "qemu-aarch64", "setsid", "stty", "tar"];
+    let missing: Vec<&str> = needed.into_iter().filter(|p| !have(p)).collect();
+    (!missing.is_empty()).then(|| format!("not installed: {} (contrib/install-deps.sh run test)", missing.join(", ")))
+}
+
+/// Leaves the host as it was: no store, no interpreter that this run brought.
+fn end() {
+    pronto::end(BEFORE.get().map_or(&[], Vec::as_slice));
+}
+
+/// pronto's entries in the kernel's registry before this run.
+static BEFORE: OnceLock<Vec<String>> = OnceLock::new();

@@ -1,0 +1,271 @@
+//! Guests made of Debian packages: built once by mmdebstrap from this machine's own mirror, kept in the user's cache directory
+//! under the hash of their recipe, and never written to again. What a newcomer would get wrong: the cache is `0700`, because a
+//! Debian tree holds setuid programs; and a foreign tree needs its CPU's interpreter while it is built, long before pronto is
+//! tried, so that a line of the tests' own stands in the kernel's registry just for that time.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, OnceLock};
+use std::time::Instant;
+
+use ::pronto::sys::fs::private_dir;
+use ::pronto::sys::lock::Lock;
+
+use super::elf::{self, Cpu};
+use super::harness::say;
+use super::run::Run;
+use super::{secs, skip};
+
+/// A Debian tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Recipe {
+    /// The release.
+    pub suite: &'static str,
+    /// Debian's name of the architecture.
+    pub arch: &'static str,
+    /// With systemd, dbus and a few tools, a user `tester` (1000) and no password for root; or the bare minimum.
+    pub init: bool,
+}
+
+/// Debian 11, arm64, with an init.
+pub const BULLSEYE_ARM64: Recipe = Recipe { suite: "bullseye", arch: "arm64", init: true };
+/// Debian 12, arm64, with an init.
+pub const BOOKWORM_ARM64: Recipe = Recipe { suite: "bookworm", arch: "arm64", init: true };
+/// Debian 13, arm64, with an init.
+pub const TRIXIE_ARM64: Recipe = Recipe { suite: "trixie", arch: "arm64", init: true };
+/// Debian 12, amd64, with an init.
+pub const BOOKWORM_AMD64: Recipe = Recipe { suite: "bookworm", arch: "amd64", init: true };
+/// Debian 12, arm64, without an init: what container images are like.
+pub const BARE_ARM64: Recipe = Recipe { suite: "bookworm", arch: "arm64", init: false };
+/// Debian 12, amd64, without an init.
+pub const BARE_AMD64: Recipe = Recipe { suite: "bookworm", arch: "amd64", init: false };
+
+/// All of them, the longest to build first.
+pub const ALL: [Recipe; 6] = [BOOKWORM_ARM64, BULLSEYE_ARM64, TRIXIE_ARM64, BARE_ARM64, BOOKWORM_AMD64, BARE_AMD64];
+
+const PACKAGES: &str = "systemd,systemd-sysv,dbus,iproute2,sudo,procps,login,util-linux";
+
+/// Done in every tree, by the host's shell with the tree as `$1`. Root without a password: a console test logs in.
+const ACCOUNTS: &str = r#"sed -i "s/^root:[^:]*:/root::/" "$1/etc/shadow"
+echo "tester:x:1000:1000:Tester:/home/tester:/bin/sh" >>"$1/etc/passwd"
+echo "tester:!:19000:0:99999:7:::" >>"$1/etc/shadow"
+echo "tester:x:1000:" >>"$1/etc/group"
+mkdir -p "$1/home/tester" && chown 1000:1000 "$1/home/tester""#;
+
+impl Recipe {
+    /// What the cache's key is made of: everything that decides what is in the tree, but not this machine's mirror.
+    fn text(self) -> String {
+        let include = if self.init { PACKAGES } else { "" };
+        format!("1\n{} {} minbase\n{include}\n{ACCOUNTS}\n", self.suite, self.arch)
+    }
+
+    fn key(self) -> String {
+        let digest = ring::digest::digest(&ring::digest::SHA256, self.text().as_bytes());
+        super::oci::hex(&digest.as_ref()[..12])
+    }
+
+    fn label(self) -> String {
+        format!("{} {}{}", self.suite, self.arch, if self.init { "" } else { " without an init" })
+    }
+
+    /// The unpacked tree, built now if need be. Skips the test when this machine's mirror does not carry the release.
+    pub fn tree(self) -> PathBuf {
+        self.built();
+        cache().join(self.key())
+    }
+
+    /// The same as a tar archive.
+    pub fn tar(self) -> PathBuf {
+        self.built();
+        cache().join(format!("{}.tar", self.key()))
+    }
+
+    fn built(self) {
+        match self.build() {
+            Ok(()) => {}
+            Err(Trouble::NotCarried(why)) => skip!("{}: {why}", self.label()),
+            Err(Trouble::Failed(why)) => panic!("cannot build {}: {why}", self.label()),
+        }
+    }
+
+    /// Builds it unless that was done, or tried, before.
+    fn build(self) -> Result<(), Trouble> {
+        static TRIED: OnceLock<Mutex<HashMap<Recipe, Result<(), Trouble>>>> = OnceLock::new();
+        let tried = TRIED.get_or_init(Mutex::default);
+        if let Some(known) = tried.lock().unwrap().get(&self) {
+            return known.clone();
+        }
+        let result = self.build_under_lock();
+        tried.lock().unwrap().insert(self, result.clone());
+        result
+    }
+
+    fn build_under_lock(self) -> Result<(), Trouble> {
+        let (tar, tree) = (cache().join(format!("{}.tar", self.key())), cache().join(self.key()));
+        let _lock =
+            Lock::wait(&cache().join(format!("{}.lock", self.key()))).map_err(|e| Trouble::Failed(e.to_string()))?;
+        if !tar.exists() {
+            let begin = Instant::now();
+            say(&format!("fixture {}: building it from Debian packages (once)", self.label()));
+            self.bootstrap(&tar)?;
+            say(&format!("fixture {}: built in {:.0} s", self.label(), begin.elapsed().as_secs_f64()));
+        }
+        if !tree.exists() {
+            let half = cache().join(format!("{}.half", self.key()));
+            let _ = std::fs::remove_dir_all(&half);
+            std::fs::create_dir(&half).map_err(|e| Trouble::Failed(e.to_string()))?;
+            Run::new("tar")
+                .args(["--numeric-owner", "--xattrs", "--xattrs-include=*", "-xpf"])
+                .arg(&tar)
+                .arg("-C")
+                .arg(&half)
+                .limit(secs(300))
+                .run()
+                .ok();
+            std::fs::rename(&half, &tree).map_err(|e| Trouble::Failed(e.to_string()))?;
+        }
+        Ok(())
+    }
+
+    fn bootstrap(self, tar: &Path) -> Result<(), Trouble> {
+        let foreign = self.arch == "arm64";
+        let _interpreter = foreign.then(Interpreter::needed);
+        let half = tar.with_extension("tar.half");
+        let _ = std::fs::remove_file(&half);
+        // mmdebstrap looks for qemu-user by the name that it had as qemu-user-static, which newer packages lack.
+        let mut run =
+            Run::new("mmdebstrap").args(["--quiet", "--skip=check/qemu", "--format=tar", "--variant=minbase"]);
+        run = run.arg(format!("--architectures={}", self.arch));
+        if self.init {
+            run = run.arg(format!("--include={PACKAGES}"));
+        }
+        run = run.arg(format!("--customize-hook={ACCOUNTS}"));
+        run = run.arg(self.suite).arg(&half).arg(format!("deb {} {} main", mirror(), self.suite));
+        let out = run.limit(secs(20 * 60)).run();
+        super::write(cache().join(format!("{}.log", self.key())), out.stderr.clone());
+        if out.code() != 0 {
+            let said = out.err();
+            if said.contains("does not have a Release file") || said.contains("404  Not Found") {
+                return Err(Trouble::NotCarried(format!("the mirror {} does not carry it", mirror())));
+            }
+            return Err(Trouble::Failed(out.to_string()));
+        }
+        std::fs::rename(&half, tar).map_err(|e| Trouble::Failed(e.to_string()))
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Trouble {
+    NotCarried(String),
+    Failed(String),
+}
+
+/// Builds all trees, two at a time.
+pub fn prepare() {
+    let _interpreter = ALL
+        .iter()
+        .any(|r| r.arch == "arm64" && !cache().join(format!("{}.tar", r.key())).exists())
+        .then(Interpreter::needed);
+    let next = std::sync::atomic::AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while let Some(recipe) = ALL.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) {
+                    if let Err(trouble) = recipe.build() {
+                        say(&format!("fixture {}: {trouble:?}", recipe.label()));
+                    }
+                }
+            });
+        }
+    });
+}
+
+/// Where the trees are kept: `PRONTO_TEST_CACHE`, else `pronto-tests` in the user's cache directory.
+pub fn cache() -> &'static Path {
+    static CACHE: OnceLock<PathBuf> = OnceLock::new();
+    CACHE.get_or_init(|| {
+        let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_else(|| "/root".into())).join(".cache");
+        let base = std::env::var_os("XDG_CACHE_HOME").filter(|d| !d.is_empty()).map_or_else(home, PathBuf::from);
+        let cache = std::env::var_os("PRONTO_TEST_CACHE").map_or_else(|| base.join("pronto-tests"), PathBuf::from);
+        private_dir(&cache).unwrap_or_else(|e| panic!("{}: {e}", cache.display()));
+        assert!(::pronto::sys::fs::is_private(&cache).unwrap_or(false), "{} must be root's and 0700", cache.display());
+        cache
+    })
+}
+
+/// The Debian mirror that this machine itself uses: the first of its package sources that is Debian's and no security archive.
+pub fn mirror() -> String {
+    if let Some(mirror) = std::env::var("PRONTO_MIRROR").ok().filter(|m| !m.is_empty()) {
+        return mirror;
+    }
+    for only in [&["Origin: Debian"][..], &[]] {
+        let out =
+            Run::new("apt-get").args(["indextargets", "--format", "$(SITE)", "Created-By: Packages"]).args(only).run();
+        if let Some(site) = out.text().lines().find(|l| !l.trim_end_matches('/').ends_with("-security")) {
+            return site.to_owned();
+        }
+    }
+    panic!("this machine has no Debian package source: set PRONTO_MIRROR to a mirror's URL")
+}
+
+/// An arm64 entry of the tests' own in the kernel's registry, gone when this is dropped.
+#[derive(Debug)]
+pub struct Interpreter {
+    ours: bool,
+}
+
+const REGISTRY: &str = "/proc/sys/fs/binfmt_misc";
+const OURS: &str = "pronto-test-arm64";
+
+/// How many holders the entry has, so that two builds at once do not take it from each other.
+static HOLDERS: Mutex<usize> = Mutex::new(0);
+
+impl Interpreter {
+    /// Makes arm64 programs run, by an entry of ours when they do not yet.
+    pub fn needed() -> Interpreter {
+        let mut holders = HOLDERS.lock().unwrap();
+        if *holders == 0 && runs(Cpu::Arm64) {
+            return Interpreter { ours: false };
+        }
+        if *holders == 0 {
+            let qemu = ::pronto::sys::process::find_program("qemu-aarch64").expect("qemu-aarch64 (package qemu-user)");
+            let magic = r"\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00";
+            let mask = r"\xff\xff\xff\xff\xff\xff\xff\x00\x00\x00\x00\xff\xff\xff\xff\xff\xfe\xff\xff\xff";
+            let line = format!(":{OURS}:M::{magic}:{mask}:{}:POCF", qemu.display());
+            if !Path::new(REGISTRY).join("register").exists() {
+                Run::new("mount").args(["-t", "binfmt_misc", "binfmt_misc", REGISTRY]).run().ok();
+            }
+            let _ = into_kernel(OURS, "-1");
+            into_kernel("register", &line).unwrap_or_else(|e| panic!("cannot register {line}: {e}"));
+            assert!(runs(Cpu::Arm64), "{} does not run arm64 programs", qemu.display());
+        }
+        *holders += 1;
+        Interpreter { ours: true }
+    }
+}
+
+impl Drop for Interpreter {
+    fn drop(&mut self) {
+        let mut holders = HOLDERS.lock().unwrap();
+        if self.ours {
+            *holders -= 1;
+            if *holders == 0 {
+                let _ = into_kernel(OURS, "-1");
+            }
+        }
+    }
+}
+
+/// Writes to a file of the kernel's registry: one write, to the file itself.
+fn into_kernel(file: &str, text: &str) -> std::io::Result<()> {
+    use std::io::Write;
+    std::fs::OpenOptions::new().write(true).open(Path::new(REGISTRY).join(file))?.write_all(text.as_bytes())
+}
+
+/// Whether this host runs a CPU's programs, now, by itself or through an interpreter.
+pub fn runs(cpu: Cpu) -> bool {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let path = dir.path().join("probe");
+    ::pronto::sys::fs::write_volatile(&path, &elf::program(cpu, b"", 42), 0o755).expect("the probe is written");
+    super::run::command(&path).status().is_ok_and(|s| s.code() == Some(42))
+}
