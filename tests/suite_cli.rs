@@ -668,6 +668,7 @@ fn who_is_not_root_is_told_in_one_line() {
         "create -n a/b",
         "arch list",
         "arch show arm64",
+        "binfmt status",
     ] {
         assert_eq!(as_nobody(line).code, 0, "{line}");
     }
@@ -704,6 +705,29 @@ fn architectures_and_their_interpreters_need_no_root() {
         one.out.lines().next().unwrap().split("  ").map(str::trim).filter(|c| !c.is_empty()).collect();
     assert_eq!(columns, ["ARCH", "RUNS BY", "INTERPRETER", "VERSION", "FLAGS", "SETUID", "PINNED"]);
     assert!(one.out.lines().nth(1).unwrap().starts_with("arm64 "), "{}", one.out);
+    assert!(place.has_no_store(), "looking changes nothing");
+}
+
+#[test]
+fn doctor_says_a_cure_for_each_fault() {
+    let place = Place::new();
+    let (table, all) = (place.line("doctor"), place.line("doctor --format json"));
+    let findings: Value = serde_json::from_str(&all.out).unwrap();
+    let findings = findings.as_array().unwrap();
+    for area in ["kernel", "binfmt", "nspawn", "cgroups", "store", "kvm"] {
+        assert!(findings.iter().any(|f| f["area"] == area), "{area} was not looked at");
+    }
+    let mut bad = false;
+    for finding in findings {
+        let level = finding["level"].as_str().unwrap();
+        bad |= level == "bad";
+        let line = table.out.lines().find(|l| l.starts_with(level) && l.contains(finding["area"].as_str().unwrap()));
+        assert!(line.is_some(), "{finding} is not in the table");
+        if level == "bad" {
+            assert!(finding["cure"].is_string(), "no cure: {finding}");
+        }
+    }
+    assert_eq!((table.code, all.code), (i32::from(bad), i32::from(bad)));
     assert!(place.has_no_store(), "looking changes nothing");
 }
 
