@@ -576,7 +576,7 @@ fn every_xl_cfg_key_is_obeyed_or_refused_by_name() {
 fn a_reader_that_has_gone_is_no_panic() {
     let place = Place::new();
     for line in ["help", "completions bash", "create -h", "--version"] {
-        let (reader, writer) = std::io::pipe().unwrap();
+        let (reader, writer) = nix::unistd::pipe().unwrap();
         drop(reader);
         let mut tool = Tool::new(BINARY).args(line.split(' '));
         tool.command().stdout(writer).stderr(Stdio::piped()).env("PRONTO_ROOT", place.store());
