@@ -11,10 +11,10 @@ use crate::arch::{Profile, Profiles};
 use crate::domain::{Artifact, Name, Spec, State};
 use crate::monitor::Event;
 use crate::store::domains::{Record, new_uuid, now};
+use crate::sys::fail;
 use crate::sys::lock::Lock;
 use crate::sys::mount::Overlay;
 use crate::sys::root::Root;
-use crate::sys::fail;
 
 /// What was asked of `create`.
 #[derive(Debug, Clone)]
@@ -372,7 +372,10 @@ fn prepare_interpreter(
     boot: bool,
 ) -> Result<()> {
     let Some(profile) = facts.profile.as_deref().and_then(|p| profiles.find(p).ok()) else {
-        return Err(Error::new(Kind::Create, format!("'{}' holds programs of no architecture that pronto knows", reserved.record.artifact.label)));
+        return Err(Error::new(
+            Kind::Create,
+            format!("'{}' holds programs of no architecture that pronto knows", reserved.record.artifact.label),
+        ));
     };
     reserved.record.arch.clone_from(&profile.name);
     let Some(mut by) = interpreter::ensure(ctx, profile, facts, credentials)? else { return Ok(()) };
