@@ -200,7 +200,10 @@ fn small(name: &str) -> Vec<u8> {
     Tar::new().dir("etc").file("etc/name", name.as_bytes()).file(format!("etc/{name}"), &[1; 3000]).end()
 }
 
-const AS_IT_IS: fn(&mut Value, &mut Value) = |_, _| ();
+/// Spoils a config and a manifest before they are written.
+type Edit = fn(&mut Value, &mut Value);
+
+const AS_IT_IS: Edit = |_, _| ();
 
 /// An index of amd64 and arm64, with an attestation, tagged `t`.
 fn index(dir: &Path, packed: Packed, docker: bool) -> Layout {
@@ -342,7 +345,7 @@ fn spoilt_blobs_are_found() {
 fn a_manifest_that_lies_about_digests() {
     let bench = Bench::new();
     let zero = digest(b"");
-    let spoil: [(&str, fn(&mut Value, &mut Value), &str); 4] = [
+    let spoil: [(&str, Edit, &str); 4] = [
         ("diff", |config, _| config["rootfs"]["diff_ids"][0] = json!(digest(b"")), "archive inside layer"),
         ("size", |_, manifest| manifest["layers"][0]["size"] = json!(7), "bytes came"),
         ("none", |_, manifest| manifest["layers"] = json!([]), "no image of a file system"),
@@ -449,7 +452,7 @@ fn two_pulls_at_once_download_once() {
     let mut layout = Layout::new(&bench.path("l"));
     let big: Vec<u8> = (0..6_000_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
     let tar = Tar::new().file("big", &big).end();
-    let image = layout.image("arm64", &[tar.clone()], Packed::Gzip, AS_IT_IS);
+    let image = layout.image("arm64", std::slice::from_ref(&tar), Packed::Gzip, AS_IT_IS);
     layout.tag("t", image);
     registry.push(&layout, "t", "x:t");
     let word = format!("{}/x:t", registry.host);
@@ -518,6 +521,46 @@ fn directories_and_tarballs() {
     assert!(bench.fails("./no/such.tar", "arm64").contains("cannot open ./no/such.tar: No such file"));
     assert!(bench.fails("/dev/null", "arm64").contains("neither a file nor a directory"));
     bench.assert_clean();
+}
+
+/// A full disk is one error, and what was begun is gone; what was whole before stays.
+#[test]
+fn a_full_disk() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let mounted = Mounted::tmpfs(dir.path(), "size=2m,mode=0700");
+    let (ctx, _) = Bench::another(&dir.path().join("s"));
+    let outside = tempfile::tempdir().unwrap();
+    let mut layout = Layout::new(&outside.path().join("l"));
+    let big = Tar::new().file("usr/big", &vec![7; 8 << 20]).end();
+    let image = layout.image("arm64", &[small("base"), big], Packed::Gzip, AS_IT_IS);
+    layout.tag("t", image);
+    let platforms = verbs::named("arm64");
+    let error = obtain(&ctx, &format!("oci:{}:t", layout.dir.display()), Some(&platforms), false, None).unwrap_err();
+    let said = text(&error);
+    assert!(said.contains("cannot unpack 'usr/big' of layer") && said.contains("No space left on device"), "{said}");
+    assert!(error.cure().unwrap().contains("free some space"));
+    let names: Vec<_> = std::fs::read_dir(ctx.store.layers()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(names.len(), 2, "the base and its record, nothing half-made: {names:?}");
+    assert!(verbs::images(&ctx).unwrap().is_empty());
+    drop(mounted);
+}
+
+struct Mounted<'a>(&'a Path);
+
+impl<'a> Mounted<'a> {
+    fn tmpfs(path: &'a Path, options: &str) -> Mounted<'a> {
+        nix::mount::mount(Some("t"), path, Some("tmpfs"), nix::mount::MsFlags::empty(), Some(options)).unwrap();
+        Mounted(path)
+    }
+}
+
+impl Drop for Mounted<'_> {
+    fn drop(&mut self) {
+        let _ = nix::mount::umount2(self.0, nix::mount::MntFlags::MNT_DETACH);
+    }
 }
 
 /// A web server that knows ranges and breaks off: the `n`th answer ends after `n` times `step` bytes.
