@@ -388,7 +388,7 @@ mod tests {
         let store = Store::at(Some(&dir.path().join("s")));
         store.open().unwrap();
         let notes = Arc::new(Notes::default());
-        let ctx = Ctx { store, report: Arc::new(Arc::clone(&notes)) };
+        let ctx = Ctx { store, root: None, report: Arc::new(Arc::clone(&notes)) };
         let source = |tag: &str| Source::Oci(format!("127.0.0.1:1/x:{tag}"));
         let row = catalogue::Row {
             label: "test/x".into(),
