@@ -30,7 +30,6 @@ fn log_in(pty: &mut Pty) {
 fn a_person_logs_in() {
     let pronto = guest();
     let mut pty = Pty::start(pronto.cmd(["console", "guest"]), 30, 90);
-    let before = pty.settings();
     log_in(&mut pty);
     pty.send("stty size; echo a$((1+1))b\r");
     let shown = pty.expect("a2b", secs(20));
@@ -42,7 +41,7 @@ fn a_person_logs_in() {
     pty.expect("login:", secs(30));
     pty.send(DETACH);
     assert_eq!(pty.wait(secs(5)), 0, "^] detaches");
-    assert_eq!(pty.settings(), before, "the terminal is as it was");
+    assert_eq!(pty.settings(), pty.initial, "the terminal is as it was");
     assert_eq!(pronto.state("guest"), "running");
     let mut again = Pty::start(pronto.cmd(["console", "guest"]), 24, 80);
     again.send("\r");
