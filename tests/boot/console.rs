@@ -5,7 +5,7 @@ use crate::common::fixtures::{BOOKWORM_AMD64, TRIXIE_ARM64};
 use crate::common::harness::cases;
 use crate::common::pronto::Pronto;
 use crate::common::pty::Pty;
-use crate::common::{read, secs};
+use crate::common::{eventually, read, secs};
 
 cases! {
     Alone: a_person_logs_in, an_emulated_console, several_clients, stdin_is_no_terminal, the_log_is_bounded_and_whole,
@@ -139,8 +139,10 @@ fn the_log_is_bounded_and_whole() {
 
 fn logs_follow() {
     let pronto = guest();
-    let out = pronto.run(["logs", "guest"]).ok();
-    assert!(out.text().contains("login:"), "{out}");
+    // The prompt comes a moment after the guest is ready.
+    eventually(secs(20), "the prompt in the log", || {
+        pronto.run(["logs", "guest"]).ok().text().contains("login:").then_some(())
+    });
     let mut running = pronto.cmd(["logs", "-f", "guest"]).start();
     pronto.exec("guest", &["sh", "-c", "echo seen by logs >/dev/console"]);
     running.expect_stdout("seen by logs", secs(20));
