@@ -249,7 +249,7 @@ pub fn reserve(ctx: &Ctx, what: Create, boot: bool, interrupt: &mut Interrupt) -
     if let Some(name) = &what.name {
         make_room(ctx, name, what.replace)?;
     }
-    let platforms = wanted.map(platforms_of);
+    let platforms = wanted.map(|p| registry::platforms(p, what.spec.arch.as_deref().unwrap_or(&p.name)));
     let artifact = images::obtain(ctx, &what.spec.image, platforms.as_deref(), false, what.mirror.as_deref())?;
     interrupt.check()?;
     let mut reserved = take_name(ctx, &what, artifact)?;
@@ -276,12 +276,6 @@ fn injected(e: std::io::Error) -> Error {
 fn wanted<'a>(profiles: &'a Profiles, spec: &Spec) -> Result<Option<&'a Profile>> {
     let Some(arch) = &spec.arch else { return Ok(None) };
     profiles.find(arch).map(Some).map_err(|e| Error::new(Kind::Usage, e.to_string()))
-}
-
-/// The platforms that serve a profile, best first.
-pub fn platforms_of(profile: &Profile) -> Vec<(String, Option<String>)> {
-    let pairs = profile.platforms(None);
-    pairs.into_iter().map(|(a, v)| (a.to_owned(), v.map(str::to_owned))).collect()
 }
 
 /// A name that is given must be free before anything is fetched for it.
@@ -313,6 +307,11 @@ fn take_name(ctx: &Ctx, what: &Create, artifact: Artifact) -> Result<Reserved> {
         match ctx.store.reserve(&name, &record) {
             Ok(lock) => {
                 let reserved = Reserved { ctx: ctx.clone(), name, record, lock: Some(lock), kept: false };
+                // From here on `rmi` sees that the layers are in use; before, it may have taken them away.
+                if !images::still_there(ctx, &reserved.record.artifact)? {
+                    let what = format!("image '{}' was removed meanwhile", reserved.record.artifact.label);
+                    return Err(Error::new(Kind::Create, what).hint("try again: it will be fetched anew"));
+                }
                 fail::point("reserve").map_err(injected)?;
                 return Ok(reserved);
             }

@@ -208,13 +208,12 @@ pub fn detach(command: &mut std::process::Command, keep: [RawFd; 2]) {
     }
 }
 
-/// Lets a program that is about to be started inherit one descriptor, and die with us.
+/// Lets a program that is about to be started inherit one descriptor.
 pub fn keep_for_child(command: &mut std::process::Command, keep: RawFd) {
     use std::os::unix::process::CommandExt;
     // SAFETY: the closure runs between fork and exec and makes system calls only.
     unsafe {
         command.pre_exec(move || {
-            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
             if libc::fcntl(keep, libc::F_SETFD, 0) < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
         });
     }
