@@ -239,7 +239,7 @@ fn an_index_gives_the_wanted_platform_and_shares_layers() {
         assert_eq!(std::fs::read(bench.tree(&arm[1]).join("etc/name")).unwrap(), b"arm64", "{name}");
         assert_eq!(std::fs::read(bench.tree(&amd[1]).join("etc/name")).unwrap(), b"amd64", "{name}");
         let error = bench.fails(&word, "riscv64");
-        assert!(error.contains("no platform linux/riscv64; it has linux/amd64, linux/arm64"), "{error}");
+        assert!(error.contains("it has linux/amd64, linux/arm64"), "{error}");
         let platforms = pronto::ops::registry::platforms_named("arm64").unwrap();
         let artifact = obtain(&bench.ctx, &word, Some(&platforms), false, None).unwrap();
         assert_eq!(artifact.config.env, ["A=b"]);
@@ -306,7 +306,7 @@ fn a_single_manifest_of_another_architecture_is_refused() {
     registry.push(&layout, "one", "x:one");
     let word = format!("{}/x:one", registry.host);
     let error = bench.fails(&word, "arm64");
-    assert!(error.contains("no platform linux/arm64; it has linux/amd64"), "{error}");
+    assert!(error.contains("no platform linux/arm64") && error.contains("it has linux/amd64"), "{error}");
     bench.get(&word, "amd64").unwrap();
     let error = bench.fails(&format!("oci:{}:one", layout.dir.display()), "arm64");
     assert!(error.contains("it has linux/amd64"), "{error}");

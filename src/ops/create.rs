@@ -51,12 +51,12 @@ pub struct Created {
 }
 
 /// Makes and starts a domain. Errors: [`super::Kind::Create`] in general; nothing is left behind.
+#[expect(clippy::needless_pass_by_value, reason = "the front hands its request over")]
 pub fn create(ctx: &Ctx, what: Create) -> Result<Created> {
     let mut interrupt = Interrupt::collect()?;
-    let (wait, paused, keep, timeout) = (what.wait, what.paused, what.keep, what.timeout);
-    let booting = boot(ctx, what, &mut interrupt)?;
-    let limit = timeout.unwrap_or(Duration::from_secs(if booting.emulated { 600 } else { 120 }));
-    booting.finish(ctx, wait && !paused, paused, keep, limit, &mut interrupt)
+    let booting = boot(ctx, &what, &mut interrupt)?;
+    let limit = what.timeout.unwrap_or(Duration::from_secs(if booting.emulated { 600 } else { 120 }));
+    booting.finish(ctx, what.wait && !what.paused, what.paused, what.keep, limit, &mut interrupt)
 }
 
 /// A domain whose guest has just been started and that still ends with us.
@@ -75,7 +75,7 @@ pub struct Booting {
 }
 
 /// Does everything up to the start of the guest's init.
-pub fn boot(ctx: &Ctx, what: Create, interrupt: &mut Interrupt) -> Result<Booting> {
+pub fn boot(ctx: &Ctx, what: &Create, interrupt: &mut Interrupt) -> Result<Booting> {
     let reserved = reserve(ctx, what, true, interrupt)?;
     reserved.start(ctx, interrupt)
 }
@@ -239,7 +239,7 @@ impl Booting {
 }
 
 /// Makes a domain on disk: image, name, record, interpreter, emulation layer. `boot`: it must have an init.
-pub fn reserve(ctx: &Ctx, what: Create, boot: bool, interrupt: &mut Interrupt) -> Result<Reserved> {
+pub fn reserve(ctx: &Ctx, what: &Create, boot: bool, interrupt: &mut Interrupt) -> Result<Reserved> {
     super::need_root("create")?;
     ctx.store.open()?;
     sweep::sweep(ctx)?;
@@ -252,12 +252,12 @@ pub fn reserve(ctx: &Ctx, what: Create, boot: bool, interrupt: &mut Interrupt) -
     let platforms = wanted.map(|p| registry::platforms(p, what.spec.arch.as_deref().unwrap_or(&p.name)));
     let artifact = images::obtain(ctx, &what.spec.image, platforms.as_deref(), false, what.mirror.as_deref())?;
     interrupt.check()?;
-    let mut reserved = take_name(ctx, &what, artifact)?;
+    let mut reserved = take_name(ctx, what, artifact)?;
     fail::point("inspect").map_err(injected)?;
     let facts = facts(ctx, &reserved.record.artifact, &profiles)?;
     inspect::check(&facts, wanted).map_err(|e| e.with_kind(Kind::Create))?;
     let facts = if boot && facts.init.is_none() {
-        give_init(ctx, &mut reserved, facts, &profiles, &what, interrupt)?
+        give_init(ctx, &mut reserved, &facts, &profiles, what, interrupt)?
     } else {
         facts
     };
@@ -270,7 +270,7 @@ pub fn reserve(ctx: &Ctx, what: Create, boot: bool, interrupt: &mut Interrupt) -
 }
 
 fn injected(e: std::io::Error) -> Error {
-    Error::new(Kind::Create, e.to_string())
+    Error::new(Kind::Create, "cannot create the domain").because(e)
 }
 
 fn wanted<'a>(profiles: &'a Profiles, spec: &Spec) -> Result<Option<&'a Profile>> {
@@ -362,15 +362,15 @@ fn look(ctx: &Ctx, artifact: &Artifact, profiles: &Profiles) -> Result<Facts> {
 fn give_init(
     ctx: &Ctx,
     reserved: &mut Reserved,
-    facts: Facts,
+    facts: &Facts,
     profiles: &Profiles,
     what: &Create,
     interrupt: &mut Interrupt,
 ) -> Result<Facts> {
     let artifact = &reserved.record.artifact;
     let wish = provision::Wish { mirror: what.mirror.as_deref(), credentials: !what.no_credentials };
-    let Some(layer) = provision::provision(ctx, artifact, &facts, profiles, &wish, interrupt)? else {
-        return Err(cannot_boot(&artifact.label, &facts));
+    let Some(layer) = provision::provision(ctx, artifact, facts, profiles, &wish, interrupt)? else {
+        return Err(cannot_boot(&artifact.label, facts));
     };
     reserved.record.artifact.layers.push(layer);
     let facts = self::facts(ctx, &reserved.record.artifact, profiles)?;

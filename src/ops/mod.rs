@@ -175,7 +175,7 @@ impl Interrupt {
 
     /// Fails when one has come.
     pub fn check(&mut self) -> Result<()> {
-        match self.0.next() {
+        match self.0.take() {
             Some(signal) => Err(Error::new(Kind::Interrupted(signal), format!("interrupted by signal {signal}"))),
             None => Ok(()),
         }

@@ -23,7 +23,7 @@ const OBEY: Duration = Duration::from_millis(1200);
 pub fn run(ctx: &Ctx, mut create: Create, command: Command) -> Result<u8> {
     let mut interrupt = Interrupt::collect()?;
     create.spec.rm = true;
-    let reserved = create::reserve(ctx, create, false, &mut interrupt)?;
+    let reserved = create::reserve(ctx, &create, false, &mut interrupt)?;
     let (jail, _run) = start(ctx, &reserved, command)?;
     attend(jail, &mut interrupt)
 }
@@ -68,7 +68,7 @@ pub fn start(ctx: &Ctx, reserved: &Reserved, command: Command) -> Result<(Jail, 
     let back = run.cage.borrow_v1().map_err(|e| cannot(e.to_string()))?;
     let started = direct::start(plan);
     drop(back);
-    let jail = started.map_err(failed)?;
+    let jail = started.map_err(|e| failed(&e))?;
     run.leader = jail.pid();
     run.leader_start = ns::start_time(run.leader).unwrap_or_default();
     ctx.store.write_run(&record.uuid, &run)?;
@@ -123,8 +123,8 @@ fn variables(config: &ImageConfig) -> Vec<(OsString, OsString)> {
     pairs.map(|(n, v)| (n.into(), v.into())).collect()
 }
 
-fn failed(error: direct::Error) -> Error {
-    let kind = match &error {
+fn failed(error: &direct::Error) -> Error {
+    let kind = match error {
         direct::Error::NotFound(_) => Kind::CommandNotFound,
         direct::Error::NotExecutable { .. } | direct::Error::Account(_) => Kind::CommandNotExecutable,
         _ => Kind::General,
@@ -135,7 +135,7 @@ fn failed(error: direct::Error) -> Error {
 /// Stays with a command to its end: terminal, signals, exit status.
 pub fn attend(mut jail: Jail, interrupt: &mut Interrupt) -> Result<u8> {
     let terminal = jail.take_terminal();
-    let mut relay = terminal.as_ref().map(|t| Relay::start_on(t));
+    let mut relay = terminal.as_ref().map(Relay::start_on);
     let mut doomed: Option<Instant> = None;
     loop {
         let mut fds = vec![(jail.ended(), false), (interrupt.as_fd(), false)];

@@ -50,13 +50,13 @@ pub fn spawn(flags: CloneFlags, child: impl FnOnce() -> i32) -> io::Result<Proce
     Ok(Process { pid: Pid::from_raw(pid as i32), fd })
 }
 
-#[cfg(any(target_arch = "s390x"))]
+#[cfg(target_arch = "s390x")]
 unsafe fn clone(flags: u64, pidfd: &mut RawFd) -> libc::c_long {
     // SAFETY: s390x takes the stack first (clone(2), "C library/kernel differences").
     unsafe { libc::syscall(libc::SYS_clone, 0, flags, pidfd as *mut RawFd, 0, 0) }
 }
 
-#[cfg(not(any(target_arch = "s390x")))]
+#[cfg(not(target_arch = "s390x"))]
 unsafe fn clone(flags: u64, pidfd: &mut RawFd) -> libc::c_long {
     // SAFETY: as the caller's: a fork with a pidfd.
     unsafe { libc::syscall(libc::SYS_clone, flags, 0, pidfd as *mut RawFd, 0, 0) }
@@ -169,28 +169,6 @@ pub fn start_time(pid: i32) -> Option<u64> {
     parse_start_time(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reads_proc() {
-        assert_eq!(parse_nspid("Name:\tx\nNSpid:\t900\t7\t1\n"), [900, 7, 1]);
-        assert!(start_time(std::process::id() as i32).is_some());
-        let tail: Vec<String> = (3..=52).map(|n| n.to_string()).collect();
-        assert_eq!(parse_start_time(&format!("1 (a) b) {}", tail.join(" "))), Some(22));
-    }
-
-    #[test]
-    fn the_copy_of_this_program_cannot_be_written() {
-        use std::io::Write;
-        let copy = sealed_self().unwrap();
-        let mut file = std::fs::File::from(copy);
-        assert!(file.write_all(b"x").is_err());
-        assert!(file.set_len(0).is_err());
-    }
-}
-
 /// Prepares a program to be started away from us: a session of its own, and the descriptors `keep` inherited.
 pub fn detach(command: &mut std::process::Command, keep: [RawFd; 2]) {
     use std::os::unix::process::CommandExt;
@@ -232,4 +210,26 @@ pub fn cloexec_from(first: u32) -> io::Result<()> {
         unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_proc() {
+        assert_eq!(parse_nspid("Name:\tx\nNSpid:\t900\t7\t1\n"), [900, 7, 1]);
+        assert!(start_time(std::process::id() as i32).is_some());
+        let tail: Vec<String> = (3..=52).map(|n| n.to_string()).collect();
+        assert_eq!(parse_start_time(&format!("1 (a) b) {}", tail.join(" "))), Some(22));
+    }
+
+    #[test]
+    fn the_copy_of_this_program_cannot_be_written() {
+        use std::io::Write;
+        let copy = sealed_self().unwrap();
+        let mut file = std::fs::File::from(copy);
+        assert!(file.write_all(b"x").is_err());
+        assert!(file.set_len(0).is_err());
+    }
 }

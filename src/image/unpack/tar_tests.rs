@@ -1,3 +1,6 @@
+//! Tests of the tar reader: archives as programs write them, and as an attacker would. What a newcomer would get wrong: `H`
+//! builds headers by hand, so that broken ones can be made.
+
 use super::super::header::{signed, time};
 use super::*;
 use crate::image::testing::{Header as H, Tar, checksum, entry};

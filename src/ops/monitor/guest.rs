@@ -24,6 +24,8 @@ use crate::sys::seccomp::Filter;
 use crate::sys::{devices, fail, ns, pty, sock};
 
 type Text<T> = Result<T, String>;
+/// The sources of bind mounts, detached (and whether each is a directory), and what the backend is told of them.
+type Binds = (Vec<(OwnedFd, bool)>, Vec<Shared>);
 
 fn text(e: impl std::fmt::Display) -> String {
     e.to_string()
@@ -101,7 +103,7 @@ impl Running {
         Ok(self.record.spec.hostname.clone().unwrap_or(self.name()?.to_string()))
     }
 
-    fn open_binds(&self, base: &Path) -> Text<(Vec<(OwnedFd, bool)>, Vec<Shared>)> {
+    fn open_binds(&self, base: &Path) -> Text<Binds> {
         let mut opened = Vec::new();
         let mut shared = Vec::new();
         for (n, bind) in self.record.spec.binds.iter().enumerate() {
