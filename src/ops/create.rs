@@ -2,6 +2,7 @@
 //! name and the hand-over is undone when a later step fails, and also when this process is killed: until then the domain is
 //! marked as being built, and the monitor ends with its starter.
 
+use std::ffi::OsString;
 use std::time::{Duration, Instant};
 
 use super::inspect::{self, Facts};
@@ -76,7 +77,7 @@ pub struct Booting {
 
 /// Does everything up to the start of the guest's init.
 pub fn boot(ctx: &Ctx, what: &Create, interrupt: &mut Interrupt) -> Result<Booting> {
-    let reserved = reserve(ctx, what, true, interrupt)?;
+    let reserved = reserve(ctx, what, Purpose::Boot, interrupt)?;
     reserved.start(ctx, interrupt)
 }
 
@@ -197,6 +198,8 @@ impl Booting {
     /// Waits until the guest says that it is up. Errors: it ended, or time is up (with the console's last lines).
     pub fn wait_ready(&mut self, ctx: &Ctx, limit: Duration, keep: bool, interrupt: &mut Interrupt) -> Result<()> {
         let step = ctx.report.begin(&format!("booting {}", self.name), None);
+        // Held open: a domain that ends is removed before we hear of it, and its last words with it.
+        let console = std::fs::File::open(ctx.store.domain(self.name.as_str()).join("console.log")).ok();
         let begun = Instant::now();
         loop {
             match self.starter.next(Some(begun + limit), interrupt)? {
@@ -210,36 +213,44 @@ impl Booting {
                 }
                 Some(Event::Ended { how }) => {
                     let what = format!("the guest of domain '{}' ended ({how}) before it was ready", self.name);
-                    return Err(self.with_console(ctx, Error::new(Kind::Create, what)));
+                    return Err(with_console(ctx, console, Error::new(Kind::Create, what)));
                 }
                 Some(_) => {}
                 None => {
                     let seconds = limit.as_secs();
                     let what = format!("the guest of domain '{}' was not ready within {seconds} s", self.name);
-                    let error = self.with_console(ctx, Error::new(Kind::Create, what));
+                    let error = with_console(ctx, console, Error::new(Kind::Create, what));
                     let hint = "give it more time with --timeout, or keep it with --keep to look at it";
                     return Err(if keep { error } else { error.hint(hint) });
                 }
             }
         }
     }
-
-    fn with_console(&self, ctx: &Ctx, error: Error) -> Error {
-        let log = ctx.store.domain(self.name.as_str()).join("console.log");
-        let bytes = std::fs::read(log).unwrap_or_default();
-        let tail = crate::monitor::log::last_lines(&bytes, 12);
-        if tail.is_empty() {
-            return error;
-        }
-        for line in String::from_utf8_lossy(tail).lines() {
-            ctx.report.warn(&format!("console: {}", line.trim_end()));
-        }
-        error
-    }
 }
 
-/// Makes a domain on disk: image, name, record, interpreter, emulation layer. `boot`: it must have an init.
-pub fn reserve(ctx: &Ctx, what: &Create, boot: bool, interrupt: &mut Interrupt) -> Result<Reserved> {
+/// Shows the last lines of a guest that did not come up.
+fn with_console(ctx: &Ctx, console: Option<std::fs::File>, error: Error) -> Error {
+    let mut bytes = Vec::new();
+    if let Some(mut console) = console {
+        let _ = std::io::Read::read_to_end(&mut console, &mut bytes);
+    }
+    for line in String::from_utf8_lossy(crate::monitor::log::last_lines(&bytes, 12)).lines() {
+        ctx.report.warn(&format!("console: {}", line.trim_end()));
+    }
+    error
+}
+
+/// What a domain is made for.
+#[derive(Debug, Clone, Copy)]
+pub enum Purpose<'a> {
+    /// To boot: it must have an init.
+    Boot,
+    /// To run one command, these words of the user's; the image may hold no operating system at all.
+    Run(&'a [OsString]),
+}
+
+/// Makes a domain on disk: image, name, record, interpreter, emulation layer.
+pub fn reserve(ctx: &Ctx, what: &Create, purpose: Purpose<'_>, interrupt: &mut Interrupt) -> Result<Reserved> {
     super::need_root("create")?;
     ctx.store.open()?;
     sweep::sweep(ctx)?;
@@ -254,13 +265,18 @@ pub fn reserve(ctx: &Ctx, what: &Create, boot: bool, interrupt: &mut Interrupt) 
     interrupt.check()?;
     let mut reserved = take_name(ctx, what, artifact)?;
     fail::point("inspect").map_err(injected)?;
-    let facts = facts(ctx, &reserved.record.artifact, &profiles)?;
+    let mut facts = facts(ctx, &reserved.record.artifact, &profiles)?;
+    match purpose {
+        Purpose::Run(words) if facts.profile.is_none() => {
+            look_at_command(ctx, &reserved.record.artifact, &profiles, &mut facts, words)?;
+        }
+        _ => {}
+    }
     inspect::check(&facts, wanted).map_err(|e| e.with_kind(Kind::Create))?;
-    let facts = if boot && facts.init.is_none() {
-        give_init(ctx, &mut reserved, &facts, &profiles, what, interrupt)?
-    } else {
-        facts
-    };
+    let boot = matches!(purpose, Purpose::Boot);
+    if boot && facts.init.is_none() {
+        facts = give_init(ctx, &mut reserved, &facts, &profiles, what, interrupt)?;
+    }
     fail::point("interpreter").map_err(injected)?;
     prepare_interpreter(ctx, &mut reserved, &profiles, &facts, !what.no_credentials, boot)?;
     fail::point("record").map_err(injected)?;
@@ -301,7 +317,7 @@ fn take_name(ctx: &Ctx, what: &Create, artifact: Artifact) -> Result<Reserved> {
         created: now(),
         ended: None,
     };
-    let base = what.name.clone().unwrap_or_else(|| Name::from_text(&what.spec.image));
+    let base = what.name.clone().unwrap_or_else(|| Name::for_image(&what.spec.image));
     for n in 1..1000 {
         let name = if n == 1 { base.clone() } else { Name::from_text(&format!("{base}-{n}")) };
         match ctx.store.reserve(&name, &record) {
@@ -338,6 +354,30 @@ pub fn facts(ctx: &Ctx, artifact: &Artifact, profiles: &Profiles) -> Result<Fact
     Ok(facts)
 }
 
+/// An image without a shell or an init: the command itself tells the architecture. One that is not there, or is no ELF
+/// file, is left to the start to complain about, with this machine's own architecture.
+fn look_at_command(
+    ctx: &Ctx,
+    artifact: &Artifact,
+    profiles: &Profiles,
+    facts: &mut Facts,
+    given: &[OsString],
+) -> Result<()> {
+    let words = super::run::words(&artifact.config, given.to_vec());
+    let root = open_tree(ctx, artifact)?;
+    let found = match words.first().and_then(|w| w.to_str()) {
+        Some(word) if word.contains('/') => inspect::file(&root, word, profiles)?,
+        _ => None,
+    };
+    if let Some(found) = found {
+        facts.profile.clone_from(&found.profile);
+        facts.files.push(found);
+    } else {
+        facts.profile = profiles.by_uname(std::env::consts::ARCH).map(|p| p.name.clone());
+    }
+    Ok(())
+}
+
 fn facts_path(ctx: &Ctx, artifact: &Artifact) -> Option<std::path::PathBuf> {
     let mut key = format!("facts of {}", env!("CARGO_PKG_VERSION"));
     for layer in &artifact.layers {
@@ -351,11 +391,14 @@ fn facts_path(ctx: &Ctx, artifact: &Artifact) -> Option<std::path::PathBuf> {
 
 /// Looks at the image's files, through a mount that nobody else sees.
 fn look(ctx: &Ctx, artifact: &Artifact, profiles: &Profiles) -> Result<Facts> {
+    inspect::tree(&open_tree(ctx, artifact)?, profiles).map_err(|e| e.with_kind(Kind::Create))
+}
+
+fn open_tree(ctx: &Ctx, artifact: &Artifact) -> Result<Root> {
     let failed = |e: std::io::Error| Error::new(Kind::Create, format!("cannot read '{}'", artifact.label)).because(e);
     let lowers = super::tree::lowers(&ctx.store, artifact);
     let tree = Overlay { lowers, upper: None }.detached().map_err(failed)?;
-    let root = Root::from_fd(tree, std::path::Path::new(&artifact.label));
-    inspect::tree(&root, profiles).map_err(|e| e.with_kind(Kind::Create))
+    Ok(Root::from_fd(tree, std::path::Path::new(&artifact.label)))
 }
 
 /// An image without an init gets one by its own package manager, as a layer of its own.

@@ -190,7 +190,7 @@ fn freeze(ctx: &Ctx, domain: &DomainRef, frozen: bool, verb: &str) -> Result<()>
 #[expect(clippy::needless_pass_by_value, reason = "the front hands its request over")]
 pub fn new(ctx: &Ctx, what: Create) -> Result<Name> {
     let mut interrupt = Interrupt::collect()?;
-    create::reserve(ctx, &what, true, &mut interrupt)?.keep()
+    create::reserve(ctx, &what, create::Purpose::Boot, &mut interrupt)?.keep()
 }
 
 /// Starts a shut-off domain.

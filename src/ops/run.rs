@@ -6,7 +6,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use super::create::{self, Create, Reserved};
+use super::create::{self, Create, Purpose, Reserved};
 use super::exec::{Command, Relay};
 use super::{Ctx, Error, Interrupt, Kind, Result, tree};
 use crate::backend::direct::{self, Plan};
@@ -23,7 +23,7 @@ const OBEY: Duration = Duration::from_millis(1200);
 pub fn run(ctx: &Ctx, mut create: Create, command: Command) -> Result<u8> {
     let mut interrupt = Interrupt::collect()?;
     create.spec.rm = true;
-    let reserved = create::reserve(ctx, &create, false, &mut interrupt)?;
+    let reserved = create::reserve(ctx, &create, Purpose::Run(&command.words), &mut interrupt)?;
     let (jail, _run) = start(ctx, &reserved, command)?;
     attend(jail, &mut interrupt)
 }
@@ -97,7 +97,7 @@ fn plan(reserved: &Reserved, root: OwnedFd, command: Command, cage: &Cage) -> Re
     let private = spec.network == Network::None;
     Ok(Plan {
         root,
-        hostname: spec.hostname.clone().unwrap_or_else(|| reserved.name.to_string()),
+        hostname: spec.hostname.clone().unwrap_or_else(|| reserved.name.hostname()),
         words,
         env,
         user: command.user.or_else(|| config.user.clone().filter(|u| !u.is_empty())),
@@ -111,7 +111,7 @@ fn plan(reserved: &Reserved, root: OwnedFd, command: Command, cage: &Cage) -> Re
 }
 
 /// docker's rule: words replace the image's command, not its entrypoint.
-fn words(config: &ImageConfig, given: Vec<OsString>) -> Vec<OsString> {
+pub fn words(config: &ImageConfig, given: Vec<OsString>) -> Vec<OsString> {
     let own = |words: &[String]| words.iter().map(OsString::from).collect::<Vec<_>>();
     let mut all = own(&config.entrypoint);
     all.extend(if given.is_empty() { own(&config.cmd) } else { given });
