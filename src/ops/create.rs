@@ -250,7 +250,10 @@ pub fn reserve(ctx: &Ctx, what: Create, boot: bool, interrupt: &mut Interrupt) -
         make_room(ctx, name, what.replace)?;
     }
     let platforms = wanted.map(platforms_of);
-    let artifact = images::obtain(ctx, &what.spec.image, platforms.as_deref(), false, what.mirror.as_deref())?;
+    let ready = |debian: &str| ready_for(ctx, &profiles, debian, !what.no_credentials);
+    let (platforms, mirror) = (platforms.as_deref(), what.mirror.as_deref());
+    let wish = images::Wish { platforms, force: false, mirror, ready: &ready };
+    let artifact = images::obtain_as(ctx, &what.spec.image, &wish)?.artifact;
     interrupt.check()?;
     let mut reserved = take_name(ctx, &what, artifact)?;
     fail::point("inspect").map_err(injected)?;
@@ -276,6 +279,12 @@ fn injected(e: std::io::Error) -> Error {
 fn wanted<'a>(profiles: &'a Profiles, spec: &Spec) -> Result<Option<&'a Profile>> {
     let Some(arch) = &spec.arch else { return Ok(None) };
     profiles.find(arch).map(Some).map_err(|e| Error::new(Kind::Usage, e.to_string()))
+}
+
+/// Before packages of a foreign architecture (Debian's name) are unpacked and configured here: what runs their scripts.
+fn ready_for(ctx: &Ctx, profiles: &Profiles, debian: &str, credentials: bool) -> Result<()> {
+    let profile = profiles.find(debian).map_err(|e| Error::new(Kind::Create, e.to_string()))?;
+    interpreter::ensure(ctx, profile, &Facts::default(), credentials).map(|_| ())
 }
 
 /// The platforms that serve a profile, best first.
@@ -369,7 +378,8 @@ fn give_init(
     interrupt: &mut Interrupt,
 ) -> Result<Facts> {
     let artifact = &reserved.record.artifact;
-    let wish = provision::Wish { mirror: what.mirror.as_deref(), credentials: !what.no_credentials };
+    let uuid = &reserved.record.uuid;
+    let wish = provision::Wish { mirror: what.mirror.as_deref(), credentials: !what.no_credentials, uuid };
     let Some(layer) = provision::provision(ctx, artifact, &facts, profiles, &wish, interrupt)? else {
         return Err(cannot_boot(&artifact.label, &facts));
     };
