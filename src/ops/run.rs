@@ -6,8 +6,9 @@ use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use super::create::{self, Create, Purpose, Reserved};
+use super::create::Create;
 use super::exec::{Command, Relay};
+use super::reserve::{Purpose, Reserved, reserve};
 use super::{Ctx, Error, Interrupt, Kind, Result, tree};
 use crate::backend::direct::{self, Plan};
 use crate::domain::{ImageConfig, Network};
@@ -23,7 +24,7 @@ const OBEY: Duration = Duration::from_millis(1200);
 pub fn run(ctx: &Ctx, mut create: Create, command: Command) -> Result<u8> {
     let mut interrupt = Interrupt::collect()?;
     create.spec.rm = true;
-    let reserved = create::reserve(ctx, &create, Purpose::Run(&command.words), &mut interrupt)?;
+    let reserved = reserve(ctx, &create, Purpose::Run(&command.words), &mut interrupt)?;
     let (jail, _run) = start(ctx, &reserved, command)?;
     attend(jail, &mut interrupt)
 }
