@@ -354,6 +354,64 @@ fn usage_is_said_as_xl_says_it() {
     assert!(place.has_no_store(), "wrong words must not make a store");
 }
 
+/// Captured from xl; pronto's own verbs say the same.
+#[test]
+fn a_missing_domain_is_said_as_xl_says_it() {
+    let place = Place::new();
+    if !nix::unistd::geteuid().is_root() {
+        // Without root there is no store to look into: that is said, and tested below.
+        assert!(place.line("list nosuch").err.contains("needs root"));
+        return;
+    }
+    let header = "Name                                        ID   Mem VCPUs\tState\tTime(s)\n";
+    let invalid = "nosuch is an invalid domain identifier (rc=-6)\n";
+    let cases: &[(&str, i32, &str, &str)] = &[
+        ("list", 0, header, ""),
+        (
+            "list -v",
+            0,
+            "Name                                        ID   Mem VCPUs\tState\tTime(s)   UUID                            Reason-Code\tSecurity Label\n",
+            "",
+        ),
+        ("list -l", 0, "[]\n\n", ""),
+        ("list --format json", 0, "[]\n", ""),
+        ("uptime", 0, "Name                                ID Uptime\n", ""),
+        ("uptime -s", 0, "", ""),
+        ("list nosuch", 1, "", invalid),
+        ("list -l nosuch", 1, "", invalid),
+        ("list 99", 1, "", "Error: Domain '99' does not exist.\n"),
+        ("domid nosuch", 1, "", "Can't get domid of domain name 'nosuch', maybe this domain does not exist.\n"),
+        ("domid 1", 1, "", "Can't get domid of domain name '1', maybe this domain does not exist.\n"),
+        ("domname 77", 1, "", "Can't get domain name of domain id '77', maybe this domain does not exist.\n"),
+        ("pause nosuch", 1, "", invalid),
+        ("unpause nosuch", 1, "", invalid),
+        ("shutdown nosuch", 1, "", invalid),
+        ("shutdown -w nosuch", 1, "", invalid),
+        ("reboot nosuch", 1, "", invalid),
+        ("destroy nosuch", 1, "", invalid),
+        ("console nosuch", 1, "", invalid),
+        ("uptime nosuch", 1, "", invalid),
+        ("rename nosuch x", 1, "", invalid),
+        ("start nosuch", 1, "", invalid),
+        ("delete nosuch", 1, "", invalid),
+        ("logs nosuch", 1, "", invalid),
+        ("exec nosuch true", 1, "", invalid),
+        ("shutdown -a", 0, "", ""),
+    ];
+    for &(line, code, out, err) in cases {
+        let said = place.line(line);
+        assert_eq!((said.code, said.out.as_str(), said.err.as_str()), (code, out, err), "pronto {line}");
+    }
+    // A path that is not there is no image: create fails as xl's does without its file, and leaves nothing.
+    for line in ["create ./nothere", "create -q /nonexist/tree name=x"] {
+        let said = place.line(line);
+        assert_eq!((said.code, said.out.as_str()), (3, ""), "{line}: {said:?}");
+        assert!(said.err.contains("No such file or directory"), "{line}: {}", said.err);
+    }
+    assert_eq!(place.line("./nothere true").code, 125);
+    assert_eq!(place.line("list -a").out, header, "nothing is left behind");
+}
+
 #[test]
 fn help_goes_to_stdout() {
     let place = Place::new();
@@ -518,7 +576,7 @@ fn every_xl_cfg_key_is_obeyed_or_refused_by_name() {
 fn a_reader_that_has_gone_is_no_panic() {
     let place = Place::new();
     for line in ["help", "completions bash", "create -h", "--version"] {
-        let (reader, writer) = std::io::pipe().unwrap();
+        let (reader, writer) = nix::unistd::pipe().unwrap();
         drop(reader);
         let mut tool = Tool::new(BINARY).args(line.split(' '));
         tool.command().stdout(writer).stderr(Stdio::piped()).env("PRONTO_ROOT", place.store());
@@ -610,6 +668,7 @@ fn who_is_not_root_is_told_in_one_line() {
         "create -n a/b",
         "arch list",
         "arch show arm64",
+        "binfmt status",
     ] {
         assert_eq!(as_nobody(line).code, 0, "{line}");
     }
@@ -646,6 +705,29 @@ fn architectures_and_their_interpreters_need_no_root() {
         one.out.lines().next().unwrap().split("  ").map(str::trim).filter(|c| !c.is_empty()).collect();
     assert_eq!(columns, ["ARCH", "RUNS BY", "INTERPRETER", "VERSION", "FLAGS", "SETUID", "PINNED"]);
     assert!(one.out.lines().nth(1).unwrap().starts_with("arm64 "), "{}", one.out);
+    assert!(place.has_no_store(), "looking changes nothing");
+}
+
+#[test]
+fn doctor_says_a_cure_for_each_fault() {
+    let place = Place::new();
+    let (table, all) = (place.line("doctor"), place.line("doctor --format json"));
+    let findings: Value = serde_json::from_str(&all.out).unwrap();
+    let findings = findings.as_array().unwrap();
+    for area in ["kernel", "binfmt", "nspawn", "cgroups", "store", "kvm"] {
+        assert!(findings.iter().any(|f| f["area"] == area), "{area} was not looked at");
+    }
+    let mut bad = false;
+    for finding in findings {
+        let level = finding["level"].as_str().unwrap();
+        bad |= level == "bad";
+        let line = table.out.lines().find(|l| l.starts_with(level) && l.contains(finding["area"].as_str().unwrap()));
+        assert!(line.is_some(), "{finding} is not in the table");
+        if level == "bad" {
+            assert!(finding["cure"].is_string(), "no cure: {finding}");
+        }
+    }
+    assert_eq!((table.code, all.code), (i32::from(bad), i32::from(bad)));
     assert!(place.has_no_store(), "looking changes nothing");
 }
 

@@ -204,6 +204,11 @@ pub fn command_words(mut words: Vec<OsString>) -> Vec<OsString> {
     words
 }
 
+/// A domain that could not be made is exit code 3, as in xl, whatever was the reason.
+pub fn not_made(error: ops::Error) -> ops::Error {
+    if error.kind() == Kind::General { error.with_kind(Kind::Create) } else { error }
+}
+
 /// One line per unit that failed in a guest that is ready all the same.
 pub fn tell_failed_units(ctx: &Ctx, created: &Created) {
     for unit in &created.failed_units {

@@ -48,7 +48,7 @@ pub fn from_url(store: &Store, url: &str, force: bool, report: &dyn Report) -> R
         Claimed::Mine(claim) => claim,
     };
     let partial = Partial::open(store, url)?;
-    let download = partial.download(report)?;
+    let download = partial.download(report).inspect_err(|_| partial.forget_if_empty())?;
     let (mut file, stamp) = (download.file, download.stamp);
     file.seek(SeekFrom::Start(0)).map_err(Error::io("cannot read the download"))?;
     let size = file.metadata().map_err(Error::io("cannot read the download"))?.len();
@@ -163,6 +163,12 @@ impl Partial {
         let _ = std::fs::remove_file(&self.state);
     }
 
+    fn forget_if_empty(&self) {
+        if std::fs::metadata(&self.data).is_ok_and(|meta| meta.len() == 0) {
+            self.remove();
+        }
+    }
+
     fn load(&self) -> State {
         let text = std::fs::read(&self.state).unwrap_or_default();
         serde_json::from_slice(&text).ok().filter(|s: &State| s.url == self.url).unwrap_or_default()
@@ -213,9 +219,17 @@ impl Partial {
         if let (Some(validator), 1..) = (&state.validator, have) {
             request = request.header(RANGE, format!("bytes={have}-")).header(IF_RANGE, validator);
         }
-        let again = |e: reqwest::Error| match e.is_builder() || e.is_redirect() {
-            true => Stop::Fatal(self.refused(net::innermost(&e))),
-            false => Stop::Again(net::innermost(&e)),
+        // A server that never answered is not asked again: the word may be wrong, or the network down.
+        let silent = step.is_none();
+        let again = |e: reqwest::Error| {
+            let why = net::innermost(&e);
+            if e.is_builder() || e.is_redirect() {
+                Stop::Fatal(self.refused(why))
+            } else if silent && e.is_connect() {
+                Stop::Fatal(Error::Unreachable { place: self.host(), why })
+            } else {
+                Stop::Again(why)
+            }
         };
         let response = request.send().await.map_err(again)?;
         let from = match response.status() {

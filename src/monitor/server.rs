@@ -14,6 +14,7 @@ use super::guest::{Guest, Outcome, Started};
 use super::log::Log;
 use super::protocol::{Event, How, Request, frame};
 use crate::sys::ns::shell_status;
+use crate::sys::process::drop_text_pages;
 use crate::sys::signal::Signals;
 use crate::sys::{pty, sock};
 
@@ -179,8 +180,9 @@ impl Server<'_> {
             self.clients.retain(|c| !c.gone || c.role == Role::Starter);
             self.clients.iter_mut().filter(|c| c.role == Role::Starter).for_each(|c| c.gone = false);
             self.starter_is_dead();
-        } else {
+        } else if self.clients.iter().any(|c| c.gone) {
             self.clients.retain(|c| !c.gone);
+            drop_text_pages();
         }
     }
 
@@ -243,6 +245,7 @@ impl Server<'_> {
                     self.ready = true;
                     self.must(|guest| guest.ready());
                     self.tell_all(&Event::Ready);
+                    drop_text_pages();
                 }
             }
         }

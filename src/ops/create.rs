@@ -8,13 +8,13 @@ use super::inspect::{self, Facts};
 use super::monitor::{Starter, spawn};
 use super::{Ctx, Error, Interrupt, Kind, Result, images, interpreter, provision, registry, sweep};
 use crate::arch::{Profile, Profiles};
-use crate::domain::{Artifact, Name, Spec, State};
+use crate::domain::{Artifact, Layer, Name, Spec, State};
 use crate::monitor::Event;
 use crate::store::domains::{Record, new_uuid, now};
 use crate::sys::lock::Lock;
 use crate::sys::mount::Overlay;
 use crate::sys::root::Root;
-use crate::sys::fail;
+use crate::sys::{fail, fs};
 
 /// What was asked of `create`.
 #[derive(Debug, Clone)]
@@ -323,8 +323,35 @@ fn take_name(ctx: &Ctx, what: &Create, artifact: Artifact) -> Result<Reserved> {
     Err(Error::new(Kind::Create, format!("no free name for '{base}'")).hint("give one with --name"))
 }
 
-/// Looks at the image's files, through a mount that nobody else sees.
+/// What an image holds. Stored layers never change, so what was found in them is kept in the cache; a directory of the
+/// user's is looked at every time.
 pub fn facts(ctx: &Ctx, artifact: &Artifact, profiles: &Profiles) -> Result<Facts> {
+    let Some(path) = facts_path(ctx, artifact) else { return look(ctx, artifact, profiles) };
+    let known = std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<Facts>(&bytes).ok());
+    if let Some(facts) = known.filter(|f| f.profile.as_deref().is_none_or(|p| profiles.find(p).is_ok())) {
+        return Ok(facts);
+    }
+    let facts = look(ctx, artifact, profiles)?;
+    // A cache that cannot be written costs time, nothing else.
+    if let (Some(dir), Ok(text)) = (path.parent(), serde_json::to_vec(&facts)) {
+        let _ = fs::private_dir(dir).and_then(|()| fs::write_volatile(&path, &text, 0o600));
+    }
+    Ok(facts)
+}
+
+fn facts_path(ctx: &Ctx, artifact: &Artifact) -> Option<std::path::PathBuf> {
+    let mut key = format!("facts of {}", env!("CARGO_PKG_VERSION"));
+    for layer in &artifact.layers {
+        let Layer::Stored(stored) = layer else { return None };
+        key += stored;
+    }
+    let digest = ring::digest::digest(&ring::digest::SHA256, key.as_bytes());
+    let hex: String = digest.as_ref().iter().map(|b| format!("{b:02x}")).collect();
+    Some(ctx.store.facts().join(hex + ".json"))
+}
+
+/// Looks at the image's files, through a mount that nobody else sees.
+fn look(ctx: &Ctx, artifact: &Artifact, profiles: &Profiles) -> Result<Facts> {
     let failed = |e: std::io::Error| Error::new(Kind::Create, format!("cannot read '{}'", artifact.label)).because(e);
     let lowers = super::tree::lowers(&ctx.store, artifact);
     let tree = Overlay { lowers, upper: None }.detached().map_err(failed)?;
@@ -372,7 +399,10 @@ fn prepare_interpreter(
     boot: bool,
 ) -> Result<()> {
     let Some(profile) = facts.profile.as_deref().and_then(|p| profiles.find(p).ok()) else {
-        return Err(Error::new(Kind::Create, format!("'{}' holds programs of no architecture that pronto knows", reserved.record.artifact.label)));
+        return Err(Error::new(
+            Kind::Create,
+            format!("'{}' holds programs of no architecture that pronto knows", reserved.record.artifact.label),
+        ));
     };
     reserved.record.arch.clone_from(&profile.name);
     let Some(mut by) = interpreter::ensure(ctx, profile, facts, credentials)? else { return Ok(()) };

@@ -213,7 +213,11 @@ impl Entered {
         }
     }
 
-    fn prepare(&self, order: &Order, terminal: Option<&OwnedFd>) -> Result<(CString, Vec<CString>, Vec<CString>), Failure> {
+    fn prepare(
+        &self,
+        order: &Order,
+        terminal: Option<&OwnedFd>,
+    ) -> Result<(CString, Vec<CString>, Vec<CString>), Failure> {
         let account = account(order.user.as_deref())?;
         match terminal {
             Some(terminal) => {

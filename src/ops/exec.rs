@@ -48,7 +48,9 @@ pub fn enterable(ctx: &Ctx, which: &DomainRef, verb: &str) -> Result<Domain> {
     let domain = ctx.store.resolve(which)?.ok_or_else(|| Error::no_domain(which))?;
     let name = domain.name.as_str();
     match domain.state {
-        State::Paused => Err(Error::state(name, domain.state, verb, &format!("let it go on first: pronto unpause {name}"))),
+        State::Paused => {
+            Err(Error::state(name, domain.state, verb, &format!("let it go on first: pronto unpause {name}")))
+        }
         State::ShutOff => Err(Error::state(name, domain.state, verb, &format!("start it first: pronto start {name}"))),
         state if !state.can_enter() => Err(Error::state(name, state, verb, "wait a moment and try again")),
         _ if domain.run.as_ref().is_none_or(|r| r.leader == 0) => {
@@ -186,7 +188,8 @@ impl Session {
             if answered {
                 match self.next_answer()? {
                     Answer::Terminal => {
-                        let fd = sock::receive_fd(&self.socket).map_err(|e| Error::general("no terminal").because(e))?;
+                        let fd =
+                            sock::receive_fd(&self.socket).map_err(|e| Error::general("no terminal").because(e))?;
                         self.controller = Some(fd);
                         relay = Some(Relay::start());
                     }

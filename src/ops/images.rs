@@ -99,7 +99,11 @@ pub fn obtain_as(ctx: &Ctx, word: &str, wish: &Wish<'_>) -> Result<Pulled> {
             let got = from_registry(ctx, &reference, wanted, wish.force).map_err(cannot)?;
             Ok(pulled(reference.whole(), &got.entry, got.fetched))
         }
-        ImageRef::Label(label) => from_catalogue(ctx, label, wanted, wish),
+        ImageRef::Label(label) => {
+            let row = catalogue::lookup(label);
+            let row = row.ok_or_else(|| Error::general(format!("'{label}' is not in the catalogue")))?;
+            from_catalogue(ctx, row, wanted, wish)
+        }
     }
 }
 
@@ -120,12 +124,12 @@ fn from_registry(
 }
 
 /// Whatever is stored of any source will do; else they are tried in order.
-fn from_catalogue(ctx: &Ctx, label: &str, wanted: platform::Wanted<'_>, wish: &Wish<'_>) -> Result<Pulled> {
-    let row = catalogue::lookup(label).ok_or_else(|| Error::general(format!("'{label}' is not in the catalogue")))?;
+fn from_catalogue(ctx: &Ctx, row: &catalogue::Row, wanted: platform::Wanted<'_>, wish: &Wish<'_>) -> Result<Pulled> {
+    let label = &row.label;
     if !wish.force {
         for source in &row.sources {
             if let Some(entry) = oci::stored(&ctx.store, &stored_as(source), wanted)? {
-                return Ok(pulled(label.to_owned(), &entry, false));
+                return Ok(pulled(label.clone(), &entry, false));
             }
         }
     }
@@ -135,7 +139,7 @@ fn from_catalogue(ctx: &Ctx, label: &str, wanted: platform::Wanted<'_>, wish: &W
     let mut sources = row.sources.iter().peekable();
     while let Some(source) = sources.next() {
         let error = match from_source(ctx, source, wanted, wish) {
-            Ok((entry, fetched)) => return Ok(pulled(label.to_owned(), &entry, fetched)),
+            Ok((entry, fetched)) => return Ok(pulled(label.clone(), &entry, fetched)),
             Err(Unusable::Fatal(error)) => return Err(error),
             Err(Unusable::TakeNext(error)) => error,
         };
@@ -356,4 +360,60 @@ pub fn rmi(ctx: &Ctx, image: &str, arch: Option<&str>) -> Result<()> {
         fs::remove_tree(&tree).map_err(crate::store::Error::io(&tree))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Quiet, Report, Step};
+    use crate::store::Store;
+    use std::sync::{Arc, Mutex};
+
+    #[derive(Default)]
+    struct Notes(Mutex<Vec<String>>);
+
+    impl Report for Arc<Notes> {
+        fn note(&self, line: &str) {
+            self.0.lock().unwrap().push(line.to_owned());
+        }
+        fn warn(&self, _: &str) {}
+        fn begin(&self, _: &str, _: Option<u64>) -> Box<dyn Step> {
+            Box::new(Quiet)
+        }
+    }
+
+    #[test]
+    fn a_source_out_of_reach_is_one_line_and_the_next_is_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::at(Some(&dir.path().join("s")));
+        store.open().unwrap();
+        let notes = Arc::new(Notes::default());
+        let ctx = Ctx { store, root: None, report: Arc::new(Arc::clone(&notes)) };
+        let source = |tag: &str| Source::Oci(format!("127.0.0.1:1/x:{tag}"));
+        let row = catalogue::Row {
+            label: "test/x".into(),
+            aliases: Vec::new(),
+            family: catalogue::Family::Apt,
+            sources: vec![source("a"), source("b")],
+            booted: "never".into(),
+            note: None,
+        };
+        let wish = Wish { platforms: None, force: false, mirror: None, ready: &|_| Ok(()) };
+        let error = from_catalogue(&ctx, &row, &named("arm64"), &wish).unwrap_err();
+        let refused = "registry 127.0.0.1:1 cannot be reached: Connection refused";
+        assert_eq!(*notes.0.lock().unwrap(), [format!("test/x: {refused}: trying its next source")]);
+        assert_eq!(std::error::Error::source(&error).unwrap().to_string(), refused);
+    }
+
+    #[test]
+    fn names_of_architectures() {
+        for (text, name, variant) in [
+            ("arm64", "arm64", None),
+            ("linux/arm/v7", "arm", Some("v7")),
+            ("armhf", "arm", Some("v7")),
+            ("x86_64", "amd64", None),
+        ] {
+            assert_eq!(named(text), [(name.to_owned(), variant.map(str::to_owned))]);
+        }
+    }
 }

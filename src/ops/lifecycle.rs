@@ -119,7 +119,10 @@ pub fn reboot(ctx: &Ctx, which: &Which, wait: bool, timeout: Option<Duration>) -
             match line.next(deadline, &mut interrupt)? {
                 Some(Event::Ready) => break,
                 Some(Event::Ended { how }) => {
-                    return Err(Error::general(format!("domain '{}' ended ({how}) and did not come back", domain.name)));
+                    return Err(Error::general(format!(
+                        "domain '{}' ended ({how}) and did not come back",
+                        domain.name
+                    )));
                 }
                 Some(_) => {}
                 None => return Err(Error::general(format!("domain '{}' did not come back in time", domain.name))),

@@ -121,7 +121,8 @@ pub fn count_cpus(list: &str) -> Option<u32> {
 fn pss(cage: &crate::sys::cgroup::Cage) -> Option<u64> {
     let of = |pid: i32| {
         let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
-        let kib = text.lines().find_map(|l| l.strip_prefix("Pss:")?.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
+        let kib =
+            text.lines().find_map(|l| l.strip_prefix("Pss:")?.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
         kib.map(|k| k << 10)
     };
     Some(cage.pids().into_iter().filter_map(of).sum())

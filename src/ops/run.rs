@@ -48,7 +48,8 @@ impl Drop for Held {
 /// Starts a command in a reserved domain.
 pub fn start(ctx: &Ctx, reserved: &Reserved, command: Command) -> Result<(Jail, Held)> {
     let record = &reserved.record;
-    let cannot = |why: String| Error::general(format!("cannot start a command in '{}'", record.artifact.label)).because(why);
+    let cannot =
+        |why: String| Error::general(format!("cannot start a command in '{}'", record.artifact.label)).because(why);
     let mut run = Run { started: now(), monitor: std::process::id() as i32, ready: true, ..Run::default() };
     run.domid = {
         let _held = ctx.store.hold()?;
@@ -144,7 +145,13 @@ pub fn attend(mut jail: Jail, interrupt: &mut Interrupt) -> Result<u8> {
                 fds.push((relay.stdin(), false));
             }
         }
-        let timeout = if doomed.is_some() { 50 } else if relay.is_some() { 250 } else { -1 };
+        let timeout = if doomed.is_some() {
+            50
+        } else if relay.is_some() {
+            250
+        } else {
+            -1
+        };
         let ready = sock::poll(&fds, timeout).map_err(|e| Error::general("cannot wait").because(e))?;
         drop(fds);
         if let (Some(relay), Some(terminal)) = (&mut relay, &terminal) {

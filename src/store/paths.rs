@@ -118,6 +118,10 @@ impl Store {
     pub fn run_dir(&self, uuid: &str) -> PathBuf {
         self.runs().join(uuid)
     }
+    /// What was found in images whose layers are stored.
+    pub fn facts(&self) -> PathBuf {
+        self.cache.join("facts")
+    }
     /// Downloads in progress.
     pub fn partial(&self) -> PathBuf {
         self.cache.join("partial")

@@ -132,7 +132,6 @@ pub fn enter(pidfd: BorrowedFd<'_>, flags: CloneFlags) -> io::Result<()> {
     Ok(nix::sched::setns(pidfd, flags)?)
 }
 
-
 /// This program as a sealed copy in memory: a guest that gets at `/proc/PID/exe` of a process of ours on its way into the
 /// guest reaches this copy, never the file on the host. Source: memfd_create(2), F_ADD_SEALS.
 pub fn sealed_self() -> io::Result<OwnedFd> {

@@ -84,7 +84,7 @@ impl Verb for Create {
             return details::print_request(&what).map(|()| 0);
         }
         let ctx = front.ctx(Self::NAME)?;
-        let created = ops::create::create(&ctx, what)?;
+        let created = ops::create::create(&ctx, what).map_err(guest::not_made)?;
         guest::tell_failed_units(&ctx, &created);
         if self.console {
             ops::console::console(&ctx, &guest::by_name(&created.name))?;

@@ -5,12 +5,13 @@ use clap::Args;
 use super::Verb;
 use crate::cli::failure::Outcome;
 use crate::cli::front::Front;
-use crate::cli::output::Format;
-use crate::ops;
+use crate::cli::output::{self, Format};
+use crate::ops::doctor::{self, Finding, Level};
 
 /// Check this host, and say what to do
 ///
-/// The exit code is 1 if something is broken that guests need.
+/// Each line starts with what it came to: ok, warn (something does not work, or not well), bad (guests cannot run), or unknown.
+/// The exit code is 1 if anything is bad.
 #[derive(Debug, Args)]
 pub struct Doctor {
     /// Columns or JSON
@@ -28,7 +29,23 @@ impl Verb for Doctor {
     const NAME: &'static str = "doctor";
 
     fn run(self, front: &Front) -> Outcome {
-        let _ = (front, self.format);
-        Err(ops::Error::general("doctor is not built yet").into())
+        let findings = doctor::run(&front.ctx_unopened()?);
+        match self.format {
+            Format::Json => output::json(&findings)?,
+            Format::Table => output::lines(findings.iter().flat_map(lines))?,
+        }
+        Ok(u8::from(findings.iter().any(|f| f.level == Level::Bad)))
     }
+}
+
+fn lines(finding: &Finding) -> Vec<String> {
+    let level = match finding.level {
+        Level::Ok => "ok",
+        Level::Warn => "warn",
+        Level::Bad => "bad",
+        Level::Unknown => "unknown",
+    };
+    let mut lines = vec![format!("{level:<8}{:<13} {}", finding.area, finding.what)];
+    lines.extend(finding.cure.iter().map(|cure| format!("  try: {cure}")));
+    lines
 }

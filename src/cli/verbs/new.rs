@@ -52,7 +52,7 @@ impl Verb for New {
             return details::print_request(&what).map(|()| 0);
         }
         let ctx = front.ctx(Self::NAME)?;
-        ops::lifecycle::new(&ctx, what)?;
+        ops::lifecycle::new(&ctx, what).map_err(guest::not_made)?;
         Ok(0)
     }
 }

@@ -3,6 +3,7 @@
 //! so the directory is worth nothing until this returns; it is made beside and renamed by the caller. And when an archive
 //! looks broken, the rest is still read: a wrong digest explains more than a strange header.
 
+mod header;
 pub mod sparse;
 mod stream;
 pub mod tar;

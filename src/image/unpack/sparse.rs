@@ -1,7 +1,7 @@
 //! Sparse files in tar: GNU's old form (type `S`) and the PAX forms 0.1 and 1.0 (GNU tar manual, "Storing Sparse Files"). What
 //! a newcomer would get wrong: the body holds the pieces with data only, one after the other; the map says where they go.
 
-use super::tar::decimal;
+use super::header::{self, decimal};
 
 /// More pieces than this is no honest file.
 const MAX_PIECES: usize = 1 << 20;
@@ -48,7 +48,7 @@ impl Map {
             if pair[0] == 0 {
                 break;
             }
-            let number = |field| super::tar::field(field).ok_or("its sparse map is no number");
+            let number = |field| header::number(field).ok_or("its sparse map is no number");
             self.push(number(&pair[..12])?, number(&pair[12..])?)?;
         }
         Ok(more != 0)

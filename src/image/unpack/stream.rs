@@ -10,7 +10,7 @@ use crate::image::digest::{Digest, Hasher};
 
 /// Bytes per piece between the threads, and how many pieces there are. Buffers go round: a fresh page costs more than a copy.
 const PIECE: usize = 256 << 10;
-const PIECES: usize = 16;
+const PIECES: usize = 8;
 
 /// Counts and hashes what is read, and tells the step.
 pub(super) struct Meter<'a> {

@@ -1,3 +1,4 @@
+use super::super::header::{signed, time};
 use super::*;
 use crate::image::testing::{Header as H, Tar, checksum, entry};
 

@@ -13,11 +13,11 @@ use super::{personal, stage};
 use crate::backend::{Backend, Plan, Shared, nspawn::Nspawn};
 use crate::domain::{Action, Name};
 use crate::monitor::{Guest, How, Outcome, Started};
-use crate::store::domains::{Ended, Record, Run, now};
+use crate::ops::tree;
 use crate::store::Store;
+use crate::store::domains::{Ended, Record, Run, now};
 use crate::sys::cgroup::{self, Cage, Hierarchies, Limits};
 use crate::sys::lock::Lock;
-use crate::ops::tree;
 use crate::sys::mount;
 use crate::sys::root::Root;
 use crate::sys::seccomp::Filter;
@@ -193,7 +193,10 @@ impl Running {
 fn leave_cage(here: &Hierarchies) {
     if let Some(v2) = &here.v2 {
         let procs = v2.join("cgroup.procs");
-        let _ = std::fs::OpenOptions::new().write(true).open(procs).and_then(|mut f| std::io::Write::write_all(&mut f, b"0"));
+        let _ = std::fs::OpenOptions::new()
+            .write(true)
+            .open(procs)
+            .and_then(|mut f| std::io::Write::write_all(&mut f, b"0"));
     }
 }
 

@@ -62,7 +62,8 @@ fn replace(root: &Root, path: &str, content: &[u8]) -> io::Result<()> {
         Err(e) => return Err(named(e.into())),
     }
     let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let fd = nix::fcntl::openat(dir.as_fd(), name, flags, Mode::from_bits_truncate(0o644)).map_err(|e| named(e.into()))?;
+    let fd =
+        nix::fcntl::openat(dir.as_fd(), name, flags, Mode::from_bits_truncate(0o644)).map_err(|e| named(e.into()))?;
     nix::sys::stat::fchmod(&fd, Mode::from_bits_truncate(0o644)).map_err(|e| named(e.into()))?;
     File::from(fd).write_all(content).map_err(named)
 }

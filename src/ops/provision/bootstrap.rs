@@ -235,12 +235,19 @@ fn clean(directory: &Path) -> std::io::Result<()> {
         }
         Ok(())
     };
-    wipe("var/lib/apt/lists", &|_| true)?;
+    wipe("var/lib/apt/lists", &|name| name != b"partial")?;
     wipe("var/cache/apt", &|name| name.ends_with(b".bin"))?;
     wipe("etc/ssh", &|name| name.starts_with(b"ssh_host_"))?;
     wipe("var/lib/systemd", &|name| name == b"random-seed" || name == b"credential.secret")?;
     wipe("var/lib/dbus", &|name| name == b"machine-id")?;
-    wipe("etc", &|name| name == b"machine-id" || name == b"resolv.conf" || name == b"hostname")
+    wipe("etc", &|name| name == b"resolv.conf" || name == b"hostname")?;
+    // Empty, not gone: without the file systemd takes the first boot for an installation and enables units by its presets
+    // (machine-id(5), "First Boot Semantics").
+    let flags = nix::fcntl::OFlag::O_WRONLY | nix::fcntl::OFlag::O_TRUNC | nix::fcntl::OFlag::O_NOFOLLOW;
+    match root.open_at(Path::new("etc/machine-id"), flags) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
 }
 
 /// Bytes and number of all files; hard links count once.
@@ -337,7 +344,7 @@ mod tests {
             fs::write_volatile(&path, b"x", 0o644).unwrap();
         };
         let gone = [
-            "etc/machine-id",
+            "etc/hostname",
             "etc/ssh/ssh_host_rsa_key",
             "var/lib/apt/lists/x_InRelease",
             "var/lib/systemd/random-seed",
@@ -349,9 +356,11 @@ mod tests {
             "var/lib/systemd/deb-systemd-helper-enabled/x",
         ];
         gone.iter().chain(&kept).for_each(|path| put(path));
+        put("etc/machine-id");
         clean(dir.path()).unwrap();
         assert!(gone.iter().all(|path| !dir.path().join(path).exists()));
         assert!(kept.iter().all(|path| dir.path().join(path).exists()));
+        assert_eq!(std::fs::read(dir.path().join("etc/machine-id")).unwrap(), b"");
         assert_eq!(measure(dir.path()).unwrap().0, 4);
     }
 }
