@@ -87,7 +87,7 @@ pub fn target(root: &Root, path: &Path, from: &Source) -> Result<Target> {
     let failed = |what: &str| Error::general(format!("cannot copy to {}: {what}", path.display()));
     match root.open_at(meant.path, OFlag::O_PATH) {
         Ok(there) => {
-            let stat = fstat(&there).map_err(|e| failed(e.desc()))?;
+            let stat = fstat(&there).map_err(|e| failed(&text(&e.into())))?;
             match (file_type(&stat) == SFlag::S_IFDIR, &from.name) {
                 (true, Some(name)) => Ok(Target::Named(there, name.clone())),
                 (true, None) => Ok(Target::Contents(there)),

@@ -67,7 +67,7 @@ impl<'a> Transfer<'a> {
         self.at = from.1.to_owned();
         match target {
             Target::Contents(dir) => {
-                let dir = self.directory(dir)?;
+                let dir = self.directory(&dir)?;
                 self.fill(&source.fd, &dir, 0)
             }
             // The root of a tree, or DIR/., to a name that does not exist.
@@ -101,28 +101,28 @@ impl<'a> Transfer<'a> {
         let new = match mkdirat(parent, name, Mode::S_IRWXU) {
             Ok(()) => true,
             Err(Errno::EEXIST) => false,
-            Err(e) => return Err(self.cannot(&format!("cannot make a directory: {}", e.desc()))),
+            Err(e) => return Err(self.failed(e)),
         };
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let dir = openat(parent, name, flags, Mode::empty()).map_err(|e| match e {
             Errno::ENOTDIR | Errno::ELOOP => self.cannot("something that is no directory has its name there"),
-            e => self.cannot(e.desc()),
+            e => self.failed(e),
         })?;
-        let dir = self.directory(dir)?;
+        let dir = self.directory(&dir)?;
         self.fill(&source.fd, &dir, depth)?;
         if new {
             // At the end: a read-only directory could not be filled, and filling changes its time.
-            self.dress(&dir, &source.stat).map_err(|e| self.cannot(&text(&e)))?;
+            self.dress(&dir, &source.stat).map_err(|e| self.failed(e))?;
         }
         Ok(())
     }
 
     /// Opens a directory to be written to, and remembers the first.
-    fn directory(&mut self, dir: OwnedFd) -> Result<OwnedFd> {
+    fn directory(&mut self, dir: &OwnedFd) -> Result<OwnedFd> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let dir = openat(&dir, ".", flags, Mode::empty()).map_err(|e| self.cannot(e.desc()))?;
+        let dir = openat(dir, ".", flags, Mode::empty()).map_err(|e| self.failed(e))?;
         if self.into.is_none() {
-            self.into = Some(identity(&fstat(&dir).map_err(|e| self.cannot(e.desc()))?));
+            self.into = Some(identity(&fstat(&dir).map_err(|e| self.failed(e))?));
         }
         Ok(dir)
     }
@@ -131,16 +131,16 @@ impl<'a> Transfer<'a> {
         if depth >= DEPTH {
             return Err(self.cannot(&format!("it is nested more than {DEPTH} directories deep")));
         }
-        for name in names(from).map_err(|e| self.cannot(&text(&e)))? {
+        for name in names(from).map_err(|e| self.failed(e))? {
             (self.tick)(0)?;
             self.at.push(&name);
             let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
             match openat(from, name.as_os_str(), flags, Mode::empty()) {
                 // Removed since the directory was read.
                 Err(Errno::ENOENT) => {}
-                Err(e) => return Err(self.cannot(e.desc())),
+                Err(e) => return Err(self.failed(e)),
                 Ok(fd) => {
-                    let stat = fstat(&fd).map_err(|e| self.cannot(e.desc()))?;
+                    let stat = fstat(&fd).map_err(|e| self.failed(e))?;
                     self.one(&Source { fd, stat, name: None }, to, &name, depth + 1)?;
                 }
             }
@@ -154,11 +154,11 @@ impl<'a> Transfer<'a> {
         // By its number: what was looked at is what is read, and no device is ever opened.
         let path = format!("/proc/self/fd/{}", source.fd.as_raw_fd());
         let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
-        let fd = nix::fcntl::open(path.as_str(), flags, Mode::empty()).map_err(|e| self.cannot(e.desc()))?;
+        let fd = nix::fcntl::open(path.as_str(), flags, Mode::empty()).map_err(|e| self.failed(e))?;
         let size = u64::try_from(source.stat.st_size).unwrap_or(0);
-        let (made, mut temporary) = self.make_file(parent).map_err(|e| self.cannot(&text(&e)))?;
+        let (made, mut temporary) = self.make_file(parent).map_err(|e| self.failed(e))?;
         let mut stopped = None;
-        let done = (|| {
+        let done: io::Result<()> = (|| {
             pour(File::from(fd), &made, size, &mut |bytes| match (self.tick)(bytes) {
                 Ok(()) => Ok(()),
                 Err(error) => {
@@ -180,7 +180,7 @@ impl<'a> Transfer<'a> {
         }
         match (done, stopped) {
             (_, Some(error)) => Err(error),
-            (Err(e), None) => Err(self.cannot(&text(&e))),
+            (Err(e), None) => Err(self.failed(e)),
             (Ok(()), None) => Ok(()),
         }
     }
@@ -223,7 +223,7 @@ impl<'a> Transfer<'a> {
             }
             Ok(named?)
         })();
-        done.map_err(|e: io::Error| self.cannot(&text(&e)))
+        done.map_err(|e: io::Error| self.failed(e))
     }
 
     /// Makes something under a name that nothing has.
@@ -241,7 +241,7 @@ impl<'a> Transfer<'a> {
 
     /// What may be replaced: nothing, a file, a link. Replacing `/dev/null` by a file would be a disaster.
     fn check_place(&self, parent: &OwnedFd, name: &OsStr) -> Result<()> {
-        let there = place::look(parent, name).map_err(|e| self.cannot(&text(&e)))?;
+        let there = place::look(parent, name).map_err(|e| self.failed(e))?;
         match there.as_ref().map(file_type) {
             None | Some(SFlag::S_IFREG | SFlag::S_IFLNK) => Ok(()),
             Some(kind) => Err(self.cannot(&format!("{} has its name there", called(kind)))),
@@ -271,7 +271,11 @@ impl<'a> Transfer<'a> {
     }
 
     fn cannot(&self, why: &str) -> Error {
-        Error::general(format!("cannot copy {}: {}", self.at.display(), why.to_lowercase()))
+        Error::general(format!("cannot copy {}: {}", self.at.display(), why))
+    }
+
+    fn failed(&self, error: impl Into<io::Error>) -> Error {
+        self.cannot(&text(&error.into()))
     }
 }
 
