@@ -4,7 +4,7 @@
 //! is left when any of them is killed.
 
 mod guest;
-mod personal;
+pub(super) mod personal;
 mod spawn;
 mod stage;
 

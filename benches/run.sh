@@ -1,0 +1,114 @@
+#!/bin/bash
+# The rows of docs/benchmarks.md, each with its peer in the same run.
+#
+#   benches/run.sh [oneshot] [create] [ready] [pull] [list] [rss]      (no word: all of them)
+#
+# What a newcomer would get wrong: the peer stands first, so the ratio in pronto's row is pronto's time by the peer's.
+# PRONTO names the program, ROUNDS how often each is run, PODMAN_OPTIONS what podman needs on this host.
+set -euo pipefail
+HERE=$(cd "$(dirname "$0")" && pwd)
+export BENCH_DIR=${BENCH_DIR:-/var/tmp/pronto-bench}
+PORT=${BENCH_PORT:-5000} ROUNDS=${ROUNDS:-9}
+program=$(realpath "${PRONTO:-$HERE/../target/release/pronto}")
+[ "$(id -u)" = 0 ] || { echo "run.sh: needs root" >&2; exit 1; }
+[ -x "$program" ] || { echo "run.sh: no program at $program: cargo build --release" >&2; exit 1; }
+mountpoint -q "$BENCH_DIR/disk" || { echo "run.sh: run setup.sh first" >&2; exit 1; }
+disk=$BENCH_DIR/disk store=$disk/pronto image=127.0.0.1:$PORT/debian:gz
+pronto="$program --quiet --root $store"
+podman="podman --root $disk/podman --runroot $disk/podman-run --storage-driver overlay --cgroup-manager cgroupfs"
+# A podman whose own limits are above the caller's, or whose crun does not know this host's cgroups, is told so here: for example
+# PODMAN_OPTIONS="--runtime runc" PODMAN_RUN_OPTIONS="--ulimit nofile=1024:1024 --ulimit nproc=1024:1024".
+podman="$podman ${PODMAN_OPTIONS:-}" podman_run="--network none ${PODMAN_RUN_OPTIONS:-}"
+bench() { "$HERE/bench.py" -r "$ROUNDS" "$@"; }
+title() { printf '\n## %s\n' "$*"; }
+
+# An image is present for one architecture under a tag of its own: podman keeps one per name.
+both_have() {
+    $pronto pull --arch "$1" "$image"
+    $podman pull -q --tls-verify=false --arch "$1" "$image" >/dev/null
+    $podman tag "$image" "localhost/bench:$1"
+}
+end_all() { for n in $($pronto list --format json | python3 -c 'import json,sys; print(*(r["name"] for r in json.load(sys.stdin)))'); do $pronto destroy "$n"; done; }
+
+oneshot() {
+    for arch in arm64 amd64; do
+        both_have $arch
+        title "one command, image present, $arch: pronto run / podman run"
+        bench "podman=$podman run --rm $podman_run --arch $arch --pull never localhost/bench:$arch /bin/true" \
+            "pronto=$pronto run --network none --arch $arch $image /bin/true"
+    done
+}
+
+create() {
+    both_have arm64
+    title "start without waiting, image present, arm64: pronto create --no-wait / podman run -d"
+    bench "podman=$podman run -d --name bench $podman_run --arch arm64 --pull never localhost/bench:arm64 /bin/sleep 1000##$podman rm -f -t 0 bench" \
+        "pronto=$pronto create --no-wait --rm --name bench --arch arm64 $image##$pronto destroy bench"
+    $podman rm -f -t 0 bench >/dev/null 2>&1 || true
+    $pronto destroy bench || true
+}
+
+# The same layers, the same emulation drop-in, an overlay of the same kind; nspawn's own filter and readiness.
+ready() {
+    $pronto pull --arch arm64 "$image"
+    $pronto new --name ready --arch arm64 "$image" 2>/dev/null || true
+    local layers upper=$BENCH_DIR/disk/ready
+    layers=$(python3 - "$store" <<'PY'
+import json, sys
+record = json.load(open(f"{sys.argv[1]}/domains/ready/domain.json"))
+print(":".join([f"{sys.argv[1]}/domains/ready/emulation"] + [f"{sys.argv[1]}/layers/{l['stored']}" for l in reversed(record["artifact"]["layers"])]))
+PY
+)
+    title "to READY=1, arm64: pronto create --wait / plain systemd-nspawn (same layers, drop-in, overlay, --notify-ready)"
+    local fresh="umount $upper/m; rm -rf $upper; mkdir -p $upper/u $upper/w $upper/m; mount -t overlay o -o lowerdir=$layers,upperdir=$upper/u,workdir=$upper/w $upper/m; systemd-id128 new >$upper/m/etc/machine-id"
+    bench "nspawn=SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 $HERE/bootready.py $upper/m --setenv=QEMU_RTSIG_MAP='34 34 20'##$fresh" \
+        "pronto=$pronto create --wait --rm --name bench --arch arm64 $image##$pronto destroy bench"
+    $pronto destroy bench || true
+    $pronto delete ready
+    umount "$upper/m"
+    rm -rf "$upper"
+}
+
+pull() {
+    local oci=$disk/oci bundle=$disk/bundle
+    for kind in gz zstd; do
+        local from=127.0.0.1:$PORT/debian:$kind
+        title "cold pull to a ready tree, arm64, $kind layers: pronto pull / skopeo copy + umoci unpack"
+        bench --drop "skopeo+umoci=skopeo copy -q --override-arch arm64 --override-os linux --src-tls-verify=false docker://$from oci:$oci:t && umoci unpack --image $oci:t $bundle##rm -rf $oci $bundle" \
+            "podman=$podman pull -q --tls-verify=false --arch arm64 $from && $podman image mount $from##$podman image umount -a -f; $podman rmi -a -f" \
+            "pronto=$program --quiet --root $disk/cold pull --arch arm64 $from##rm -rf $disk/cold"
+    done
+    $podman image umount -a -f >/dev/null 2>&1 || true
+    rm -rf "$oci" "$bundle" "$disk/cold"
+}
+
+list() {
+    both_have arm64
+    title "list of ten that run: pronto list / podman ps"
+    for n in 0 1 2 3 4 5 6 7 8 9; do
+        $podman run -d --name "bench$n" $podman_run --arch arm64 --pull never localhost/bench:arm64 /bin/sleep 10000 >/dev/null
+        $pronto create --no-wait --rm --name "bench$n" --arch arm64 "$image"
+    done
+    sleep 20
+    bench "podman=$podman ps" "pronto=$pronto list"
+    for n in 0 1 2 3 4 5 6 7 8 9; do $podman rm -f -t 0 "bench$n" >/dev/null; done
+    end_all
+}
+
+rss() {
+    $pronto pull --arch arm64 "$image"
+    title "a monitor's memory after a console client and 10 MiB of output"
+    $pronto create --rm --name bench --arch arm64 "$image"
+    "$HERE/rss.py" $pronto -- bench
+    $pronto destroy bench
+}
+
+printf '%s, %s CPUs, Linux %s, %s, %s, %s\n' "$($program version)" "$(nproc)" "$(uname -r)" \
+    "$(systemd-nspawn --version | head -n 1)" "$(podman --version)" "$(skopeo --version)"
+[ $# -gt 0 ] || set -- oneshot create ready pull list rss
+for row; do
+    case $row in
+        oneshot|create|ready|pull|list|rss) $row ;;
+        *) echo "run.sh: no row '$row': oneshot create ready pull list rss" >&2; exit 2 ;;
+    esac
+done
