@@ -216,7 +216,7 @@ fn failure(label: &str, recipe: &Recipe, status: ExitStatus, lines: &[String]) -
     let error = if why.is_empty() { error.because(status.to_string()) } else { error.because(why) };
     let run = format!("one command in it needs no init: pronto run {label} -- COMMAND");
     let says = |words: &[&str]| lines.iter().any(|line| words.iter().any(|word| line.contains(word)));
-    if says(&["No space left on device", "not enough free space", "enough free disk space"]) {
+    if says(&["No space left on device", "enough free space", "enough free disk space"]) {
         return error.hint("free some space, or put the store elsewhere with --root");
     }
     if recipe.program == "apt-get" && says(&["Failed to fetch", "does not have a Release file", "Unable to locate"]) {
@@ -228,19 +228,21 @@ fn failure(label: &str, recipe: &Recipe, status: ExitStatus, lines: &[String]) -
     error.hint(format!("see all of its output with --debug; {run}"))
 }
 
-/// The lines that say what is wrong: the first of them, which is the cause, and the last. Without such lines the last three.
+/// The line that names the cause, and the last one that complains. Without such lines the last three.
 fn reason(lines: &[String]) -> String {
-    let complains = |line: &&String| {
-        let starts = ["E: ", "Err:", "Error: ", "error: ", "dpkg: error", "W: Failed to fetch", "Problem: "];
-        starts.iter().any(|start| line.starts_with(start)) || line.contains("No space left on device")
-    };
-    let all: Vec<&String> = lines.iter().filter(complains).collect();
-    let picked: Vec<&String> = match all.as_slice() {
-        [] => lines[lines.len().saturating_sub(3)..].iter().collect(),
-        [first, .., last] if first != last => vec![first, last],
-        [first, ..] => vec![first],
-    };
-    picked.iter().map(|line| line.escape_debug().to_string()).collect::<Vec<_>>().join("; ")
+    // The most telling first: apt's "Err:" has the cause on a line of its own, its warning has both.
+    const CAUSES: [&str; 4] = ["No space left on device", "free space", "Failed to fetch", "Could not resolve host"];
+    const COMPLAINTS: [&str; 6] = ["E: ", "Err:", "Error: ", "error: ", "dpkg: error", "Problem: "];
+    let complains = |line: &&String| COMPLAINTS.iter().any(|start| line.starts_with(start));
+    let cause = CAUSES.iter().find_map(|cause| lines.iter().find(|line| line.contains(cause)));
+    let cause = cause.or_else(|| lines.iter().find(complains));
+    let last = lines.iter().rev().find(complains).filter(|&last| Some(last) != cause);
+    let mut picked: Vec<&String> = cause.into_iter().chain(last).collect();
+    if picked.is_empty() {
+        picked = lines[lines.len().saturating_sub(3)..].iter().collect();
+    }
+    // The front escapes it, as everything from outside.
+    picked.into_iter().map(String::as_str).collect::<Vec<_>>().join("; ")
 }
 
 #[cfg(test)]
@@ -282,7 +284,11 @@ mod tests {
         let error = failed(65, text);
         assert_eq!(error.to_string(), "apt-get cannot install systemd and dbus in 'x/y'");
         let why = std::error::Error::source(&error).unwrap().to_string();
-        assert_eq!(why, "Err:1 http://m.example bookworm InRelease; E: Unable to locate package dbus");
+        assert_eq!(
+            why,
+            "W: Failed to fetch http://m.example/InRelease  Temporary failure resolving 'm.example'; \
+             E: Unable to locate package dbus"
+        );
         assert!(error.cure().unwrap().contains("--mirror"));
         assert_eq!(error.kind(), Kind::Create);
     }
@@ -292,6 +298,8 @@ mod tests {
         let error =
             failed(65, "Unpacking x\ndpkg: error processing archive x: No space left on device\nE: it failed\n");
         assert!(error.cure().unwrap().contains("free some space"));
+        let why = std::error::Error::source(&error).unwrap().to_string();
+        assert_eq!(why, "dpkg: error processing archive x: No space left on device; E: it failed");
     }
 
     #[test]
@@ -299,7 +307,7 @@ mod tests {
         let error = failed(64, "");
         assert_eq!(error.to_string(), "apt-get cannot read the package lists in 'x/y'");
         assert_eq!(std::error::Error::source(&error).unwrap().to_string(), "exit status: 64");
-        assert_eq!(reason(&lines("a\nb\nc\nd\u{1b}[2J")), "b; c; d\\u{1b}[2J");
+        assert_eq!(reason(&lines("a\nb\nc\nd\u{1b}[2J")), "b; c; d\u{1b}[2J");
         assert_eq!(reason(&lines("E: one\nE: one")), "E: one");
     }
 }
