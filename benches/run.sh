@@ -70,13 +70,14 @@ PY
 }
 
 pull() {
-    local oci=$disk/oci bundle=$disk/bundle
+    local oci=$disk/oci bundle=$disk/bundle kind from peers
     for kind in gz zstd; do
-        local from=127.0.0.1:$PORT/debian:$kind
-        title "cold pull to a ready tree, arm64, $kind layers: pronto pull / skopeo copy + umoci unpack"
-        bench --drop "skopeo+umoci=skopeo copy -q --override-arch arm64 --override-os linux --src-tls-verify=false docker://$from oci:$oci:t && umoci unpack --image $oci:t $bundle##rm -rf $oci $bundle" \
-            "podman=$podman pull -q --tls-verify=false --arch arm64 $from && $podman image mount $from##$podman image umount -a -f; $podman rmi -a -f" \
-            "pronto=$program --quiet --root $disk/cold pull --arch arm64 $from##rm -rf $disk/cold"
+        from=127.0.0.1:$PORT/debian:$kind
+        title "cold pull to a ready tree, arm64, $kind layers: pronto pull / skopeo copy + umoci unpack, podman pull + image mount"
+        peers=("podman=$podman pull -q --tls-verify=false --arch arm64 $from && $podman image mount $from##$podman image umount -a -f; $podman rmi -a -f")
+        # Debian's umoci knows gzip only.
+        [ $kind = zstd ] || peers=("skopeo+umoci=skopeo copy -q --override-arch arm64 --override-os linux --src-tls-verify=false docker://$from oci:$oci:t && umoci unpack --image $oci:t $bundle##rm -rf $oci $bundle" "${peers[@]}")
+        bench --drop "${peers[@]}" "pronto=$program --quiet --root $disk/cold pull --arch arm64 $from##rm -rf $disk/cold"
     done
     $podman image umount -a -f >/dev/null 2>&1 || true
     rm -rf "$oci" "$bundle" "$disk/cold"
