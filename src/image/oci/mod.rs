@@ -76,7 +76,7 @@ pub fn pull(
         Claimed::Mine(claim) => claim,
     };
     let step = report.begin(&format!("looking up {reference}"), None);
-    let image = resolve(source, reference, wanted, report)?;
+    let image = resolve(store, source, reference, wanted, report)?;
     step.done("");
     let pulled = fetch(store, source, reference, &image, report);
     drop(claim);
@@ -190,7 +190,13 @@ fn fetch_layer(
 }
 
 /// Finds the image for the wanted platform and reads its manifest and config.
-fn resolve(source: &dyn Source, reference: &str, wanted: Wanted<'_>, report: &dyn Report) -> Result<Image> {
+fn resolve(
+    store: &Store,
+    source: &dyn Source,
+    reference: &str,
+    wanted: Wanted<'_>,
+    report: &dyn Report,
+) -> Result<Image> {
     let text = source.top()?;
     let digest = Digest::of(&text);
     if let Some((_, pinned)) = reference.rsplit_once('@') {
@@ -199,7 +205,7 @@ fn resolve(source: &dyn Source, reference: &str, wanted: Wanted<'_>, report: &dy
             return Err(Error::WrongDigest { what: format!("manifest of {reference}"), wanted, found });
         }
     }
-    let mut search = Search { source, reference, wanted, available: Vec::new(), looked: 0 };
+    let mut search = Search { store, source, reference, wanted, available: Vec::new(), looked: 0 };
     let found = match search.parse(&text)? {
         Document::Image(manifest) => search.single(digest, text, manifest)?,
         Document::Index(entries) => search.choose(&entries, MAX_DEPTH)?,
@@ -226,6 +232,7 @@ fn resolve(source: &dyn Source, reference: &str, wanted: Wanted<'_>, report: &dy
 }
 
 struct Search<'a> {
+    store: &'a Store,
     source: &'a dyn Source,
     reference: &'a str,
     wanted: Wanted<'a>,
@@ -295,16 +302,25 @@ impl Search<'_> {
         Ok(platform::rank(&image.platform, self.wanted).map(|_| image))
     }
 
+    /// The config, from the store where an earlier pull has left it, whole.
+    fn config(&self, manifest: &Manifest, digest: &Digest, what: &str) -> Result<Vec<u8>> {
+        if let Some(text) = blobs::get(self.store, digest.hex())?.filter(|t| checked(what, digest, t).is_ok()) {
+            return Ok(text);
+        }
+        let mut text = Vec::new();
+        let blob = self.source.blob(&manifest.config)?;
+        blob.take(MAX_DOCUMENT).read_to_end(&mut text).map_err(|e| unpack::carried(e, what))?;
+        checked(what, digest, &text)?;
+        Ok(text)
+    }
+
     fn image(&self, digest: Digest, text: Vec<u8>, manifest: Manifest, said: Option<Platform>) -> Result<Image> {
         let what = format!("the config of {}", self.reference);
         let config_digest = manifest.config.digest().map_err(|why| self.malformed(why))?;
         if manifest.config.size > MAX_DOCUMENT {
             return Err(Error::Malformed { what, why: "it is too large".into() });
         }
-        let mut config_text = Vec::new();
-        let blob = self.source.blob(&manifest.config)?;
-        blob.take(MAX_DOCUMENT).read_to_end(&mut config_text).map_err(|e| unpack::carried(e, &what))?;
-        checked(&what, &config_digest, &config_text)?;
+        let config_text = self.config(&manifest, &config_digest, &what)?;
         let config = Config::parse(&config_text).map_err(|why| Error::Malformed { what, why })?;
         let platform = said.unwrap_or_else(|| config.platform.clone());
         Ok(Image { digest, manifest, manifest_text: text, config, config_digest, config_text, platform })
