@@ -44,8 +44,13 @@ fn called_as(words: &[OsString], name: &str) -> bool {
 
 /// Verbs that pronto calls itself with; they start with two underscores and are no part of the command line.
 fn internal(words: &[OsString]) -> Option<u8> {
-    let hidden = words.get(1).is_some_and(|w| w.as_encoded_bytes().starts_with(b"__"));
-    if hidden { crate::ops::internal(&words[1..]) } else { None }
+    let word = words.get(1)?;
+    if word == "__fail-points" {
+        // For the tests: every step of a create that can be made to fail.
+        let list: String = crate::sys::fail::POINTS.iter().map(|p| format!("{p}\n")).collect();
+        return Some(u8::from(output::own(&list).is_err()));
+    }
+    if word.as_encoded_bytes().starts_with(b"__") { crate::ops::internal(&words[1..]) } else { None }
 }
 
 /// The global options, and what follows them.

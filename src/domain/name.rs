@@ -55,6 +55,36 @@ impl Name {
         Name(trimmed)
     }
 
+    /// A name for a domain of this image: what a person would call it (`debian-bookworm` for
+    /// `registry.example:5000/library/debian:bookworm`, `sid` for `/srv/trees/sid.tar.xz`).
+    pub fn for_image(image: &str) -> Name {
+        let image = image.split_once("://").map_or(image, |(_, rest)| rest);
+        let image = image.strip_prefix("oci:").unwrap_or(image);
+        let image = image.split('@').next().unwrap_or(image).trim_end_matches('/');
+        let is_path = image.starts_with(['/', '.']);
+        let last = image.rsplit('/').next().unwrap_or(image);
+        let mut base = match image.split_once('/') {
+            Some((_, rest)) if !is_path && !rest.contains('/') && !last.contains(['.', ':']) => image,
+            _ => last,
+        };
+        for end in [".xz", ".gz", ".zst", ".tgz", ".tar"] {
+            base = base.strip_suffix(end).unwrap_or(base);
+        }
+        Name::from_text(base)
+    }
+
+    /// The hostname that goes with it: labels of letters, digits and hyphens, which neither begin nor end with a hyphen
+    /// (hostname(7)); what a name may hold beyond that becomes a hyphen.
+    pub fn hostname(&self) -> String {
+        let labels = self.0.split('.').map(|label| {
+            let words: Vec<&str> =
+                label.split(|c: char| !c.is_ascii_alphanumeric()).filter(|w| !w.is_empty()).collect();
+            words.join("-")
+        });
+        let labels: Vec<String> = labels.filter(|l| !l.is_empty()).collect();
+        labels.join(".")
+    }
+
     /// The name.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -125,6 +155,34 @@ mod tests {
         }
         for bad in ["", "12", "-a", ".a", "a/b", "a b", "ä", "a\n", "..", &"a".repeat(64)] {
             assert!(Name::new(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn images_give_names() {
+        for (image, name) in [
+            ("debian/bookworm", "debian-bookworm"),
+            ("debian:bookworm", "debian-bookworm"),
+            ("127.0.0.1:5000/debian:gz", "debian-gz"),
+            ("docker.io/library/debian:12@sha256:00", "debian-12"),
+            ("quay.io/centos/centos:stream9", "centos-stream9"),
+            ("/root/.cache/trees/a1", "a1"),
+            ("./my tree/", "my-tree"),
+            ("https://h.example/x/root.tar.xz", "root"),
+            ("oci:/srv/layout:tag", "layout-tag"),
+            ("/srv/12", "d12"),
+            ("/", "d"),
+        ] {
+            assert_eq!(Name::for_image(image).as_str(), name, "{image}");
+        }
+    }
+
+    #[test]
+    fn hostnames_are_valid() {
+        for (name, hostname) in
+            [("demo", "demo"), ("a_b+c", "a-b-c"), ("x.-y", "x.y"), ("web-1.2", "web-1.2"), ("a-", "a")]
+        {
+            assert_eq!(Name::new(name).unwrap().hostname(), hostname);
         }
     }
 

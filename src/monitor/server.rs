@@ -146,7 +146,7 @@ impl Server<'_> {
         if ready[1] {
             self.notified();
         }
-        if ready[3] && self.signals.next().is_some() {
+        if ready[3] && self.signals.take().is_some() {
             // Somebody wants this monitor gone: the guest goes first.
             self.asked = Some(How::Kill);
             self.guest.kill();
@@ -274,7 +274,7 @@ impl Server<'_> {
         }
         while let Some(request) = self.clients[at].next_request() {
             let answer = match request {
-                Ok(request) => self.obey(at, request),
+                Ok(request) => self.obey(at, &request),
                 Err(why) => Event::Refused { why },
             };
             self.clients[at].tell(&answer);
@@ -302,9 +302,9 @@ impl Server<'_> {
         }
     }
 
-    fn obey(&mut self, at: usize, request: Request) -> Event {
+    fn obey(&mut self, at: usize, request: &Request) -> Event {
         let done = Event::Ok { log: self.log.size() };
-        match request {
+        match *request {
             Request::Console { rows, columns } => {
                 self.clients[at].role = Role::Console;
                 if rows > 0 {

@@ -139,6 +139,7 @@ fn attend(socket: &mut UnixStream, process: &ns::Process) -> io::Result<u8> {
     let mut said = BufReader::new(socket.try_clone()?);
     let mut doomed: Option<Instant> = None;
     let mut client = true;
+    let mut ending = false;
     loop {
         let mut fds = vec![(process.fd.as_fd(), false)];
         if client {
@@ -147,8 +148,9 @@ fn attend(socket: &mut UnixStream, process: &ns::Process) -> io::Result<u8> {
         let ready = sock::poll(&fds, if doomed.is_some() { 50 } else { -1 })?;
         if ready[0] {
             let status = ns::shell_status(process.wait()?);
-            // Whatever the command left in its process group goes with it when nobody waits for output any more.
-            if doomed.is_some() {
+            // What the command started and left behind goes with it when its client was told to end: a shell's background
+            // job, for one, ignores the signal that ended the shell.
+            if ending {
                 signal_group(process, libc::SIGKILL);
             }
             return Ok(u8::try_from(status).unwrap_or(255));
@@ -159,10 +161,12 @@ fn attend(socket: &mut UnixStream, process: &ns::Process) -> io::Result<u8> {
                 Ok(n) if n > 0 => {
                     if let Ok(Say::Signal(number)) = serde_json::from_str(&line) {
                         signal_group(process, number);
+                        ending = true;
                     }
                 }
                 _ => {
                     client = false;
+                    ending = true;
                     signal_group(process, libc::SIGHUP);
                     doomed = Some(Instant::now() + Duration::from_millis(700));
                 }

@@ -242,18 +242,10 @@ pub fn still_there(ctx: &Ctx, artifact: &Artifact) -> Result<bool> {
     Ok(true)
 }
 
-/// The platform that a name of an architecture means, when only OCI's own spellings and the usual aliases are to be known:
-/// `arm64`, `linux/arm/v7`, `armhf`, `x86_64`. Architecture profiles know more.
-pub fn named(arch: &str) -> Vec<(String, Option<String>)> {
-    let text = arch.strip_prefix("linux/").unwrap_or(arch);
-    let (name, variant) = text.split_once('/').map_or((text, None), |(name, variant)| (name, Some(variant)));
-    vec![platform::normal(name, variant)]
-}
-
 /// Fetches an image, asking its source whether there is a newer one. With `force` a bootstrap or download is made anew.
 /// `arch` is any name a user may give an architecture.
 pub fn pull(ctx: &Ctx, image: &str, arch: Option<&str>, force: bool, mirror: Option<&str>) -> Result<Pulled> {
-    let platforms = arch.map(named);
+    let platforms = arch.map(super::registry::platforms_named).transpose()?;
     // A bootstrap and a URL are only asked again when that was said: they have no cheap way to tell that nothing is new.
     let ask = force || asks_cheaply(image);
     obtain_as(ctx, image, &Wish { platforms: platforms.as_deref(), force: ask, mirror, ready: &|_| Ok(()) })
@@ -306,7 +298,7 @@ fn names_of(word: &str) -> Vec<String> {
 /// Removes an image (all its platforms unless `arch` is given) and the layers that nothing else uses. Errors: there is no such
 /// image; a domain uses it (nothing is removed then).
 pub fn rmi(ctx: &Ctx, image: &str, arch: Option<&str>) -> Result<()> {
-    let wanted = arch.map(named);
+    let wanted = arch.map(super::registry::platforms_named).transpose()?;
     let chosen = |entry: &Entry| match (&wanted, &entry.platform) {
         (Some(wanted), Some(platform)) => platform::rank(platform, wanted).is_some(),
         (Some(_), None) => false,
@@ -399,21 +391,10 @@ mod tests {
             note: None,
         };
         let wish = Wish { platforms: None, force: false, mirror: None, ready: &|_| Ok(()) };
-        let error = from_catalogue(&ctx, &row, &named("arm64"), &wish).unwrap_err();
+        let error =
+            from_catalogue(&ctx, &row, &crate::ops::registry::platforms_named("arm64").unwrap(), &wish).unwrap_err();
         let refused = "registry 127.0.0.1:1 cannot be reached: Connection refused";
         assert_eq!(*notes.0.lock().unwrap(), [format!("test/x: {refused}: trying its next source")]);
         assert_eq!(std::error::Error::source(&error).unwrap().to_string(), refused);
-    }
-
-    #[test]
-    fn names_of_architectures() {
-        for (text, name, variant) in [
-            ("arm64", "arm64", None),
-            ("linux/arm/v7", "arm", Some("v7")),
-            ("armhf", "arm", Some("v7")),
-            ("x86_64", "amd64", None),
-        ] {
-            assert_eq!(named(text), [(name.to_owned(), variant.map(str::to_owned))]);
-        }
     }
 }

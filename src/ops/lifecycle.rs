@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::control::Line;
 use super::create::{self, Create, Created};
-use super::{Ctx, Error, Interrupt, Kind, Result, inspect, interpreter, registry, sweep};
+use super::{Ctx, Error, Interrupt, Kind, Result, facts, inspect, interpreter, registry, reserve, sweep};
 use crate::domain::{DomainRef, Name, State};
 use crate::monitor::{Event, How, Request};
 use crate::store::domains::Domain;
@@ -187,9 +187,10 @@ fn freeze(ctx: &Ctx, domain: &DomainRef, frozen: bool, verb: &str) -> Result<()>
 }
 
 /// Makes a domain without starting it (xm's `new`).
+#[expect(clippy::needless_pass_by_value, reason = "the front hands its request over")]
 pub fn new(ctx: &Ctx, what: Create) -> Result<Name> {
     let mut interrupt = Interrupt::collect()?;
-    create::reserve(ctx, what, true, &mut interrupt)?.keep()
+    reserve::reserve(ctx, &what, reserve::Purpose::Boot, &mut interrupt)?.keep()
 }
 
 /// Starts a shut-off domain.
@@ -219,7 +220,7 @@ pub fn start(ctx: &Ctx, domain: &DomainRef, wait: bool, timeout: Option<Duration
 /// The host may have been rebooted, or its interpreter upgraded, since the domain last ran.
 fn prepare_again(ctx: &Ctx, domain: &mut Domain) -> Result<()> {
     let profiles = registry::profiles()?;
-    let facts = create::facts(ctx, &domain.record.artifact, &profiles)?;
+    let facts = facts::of(ctx, &domain.record.artifact, &profiles)?;
     inspect::check(&facts, profiles.find(&domain.record.arch).ok())?;
     let Some(profile) = facts.profile.as_deref().and_then(|p| profiles.find(p).ok()) else { return Ok(()) };
     let layer = domain.record.emulated.as_ref().is_some_and(|e| e.layer);

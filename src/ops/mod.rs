@@ -9,6 +9,7 @@ pub mod create;
 pub mod doctor;
 pub mod enter;
 pub mod exec;
+pub mod facts;
 pub mod images;
 pub mod info;
 pub mod inspect;
@@ -19,6 +20,7 @@ pub mod monitor;
 pub mod oneshot;
 pub mod provision;
 pub mod registry;
+pub mod reserve;
 pub mod run;
 pub mod sweep;
 pub mod tree;
@@ -175,7 +177,7 @@ impl Interrupt {
 
     /// Fails when one has come.
     pub fn check(&mut self) -> Result<()> {
-        match self.0.next() {
+        match self.0.take() {
             Some(signal) => Err(Error::new(Kind::Interrupted(signal), format!("interrupted by signal {signal}"))),
             None => Ok(()),
         }

@@ -13,7 +13,7 @@ pub fn oneshot(ctx: &Ctx, mut create: Create, command: Command) -> Result<u8> {
     let mut interrupt = Interrupt::collect()?;
     create.spec.rm = true;
     let timeout = create.timeout;
-    let mut booting = create::boot(ctx, create, &mut interrupt)?;
+    let mut booting = create::boot(ctx, &create, &mut interrupt)?;
     let limit = timeout.unwrap_or(Duration::from_secs(if booting.emulated { 600 } else { 120 }));
     let ready = booting.wait_ready(ctx, limit, false, &mut interrupt);
     let ran = ready.and_then(|()| {

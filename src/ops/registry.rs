@@ -146,6 +146,18 @@ pub fn emulator(ctx: &Ctx, profile: &Profile, facts: &Facts, credentials: bool) 
     Ok(Some(emulator))
 }
 
+/// The OCI platforms that serve an architecture as the user wrote it (`arm64`, `linux/arm/v6`, `armhf`), best first.
+pub fn platforms_named(arch: &str) -> Result<Vec<(String, Option<String>)>> {
+    let profiles = profiles()?;
+    Ok(platforms(profiles.find(arch)?, arch))
+}
+
+/// As [`platforms_named`], of a profile that is known already.
+pub fn platforms(profile: &Profile, asked: &str) -> Vec<(String, Option<String>)> {
+    let pairs = profile.platforms(Some(asked));
+    pairs.into_iter().map(|(a, v)| (a.to_owned(), v.map(str::to_owned))).collect()
+}
+
 impl From<UnknownArch> for Error {
     fn from(error: UnknownArch) -> Error {
         Error::general(error.to_string())

@@ -6,8 +6,9 @@ use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use super::create::{self, Create, Reserved};
+use super::create::Create;
 use super::exec::{Command, Relay};
+use super::reserve::{Purpose, Reserved, reserve};
 use super::{Ctx, Error, Interrupt, Kind, Result, tree};
 use crate::backend::direct::{self, Plan};
 use crate::domain::{ImageConfig, Network};
@@ -23,7 +24,7 @@ const OBEY: Duration = Duration::from_millis(1200);
 pub fn run(ctx: &Ctx, mut create: Create, command: Command) -> Result<u8> {
     let mut interrupt = Interrupt::collect()?;
     create.spec.rm = true;
-    let reserved = create::reserve(ctx, create, false, &mut interrupt)?;
+    let reserved = reserve(ctx, &create, Purpose::Run(&command.words), &mut interrupt)?;
     let (jail, _run) = start(ctx, &reserved, command)?;
     attend(jail, &mut interrupt)
 }
@@ -68,7 +69,7 @@ pub fn start(ctx: &Ctx, reserved: &Reserved, command: Command) -> Result<(Jail, 
     let back = run.cage.borrow_v1().map_err(|e| cannot(e.to_string()))?;
     let started = direct::start(plan);
     drop(back);
-    let jail = started.map_err(failed)?;
+    let jail = started.map_err(|e| failed(&e))?;
     run.leader = jail.pid();
     run.leader_start = ns::start_time(run.leader).unwrap_or_default();
     ctx.store.write_run(&record.uuid, &run)?;
@@ -97,7 +98,7 @@ fn plan(reserved: &Reserved, root: OwnedFd, command: Command, cage: &Cage) -> Re
     let private = spec.network == Network::None;
     Ok(Plan {
         root,
-        hostname: spec.hostname.clone().unwrap_or_else(|| reserved.name.to_string()),
+        hostname: spec.hostname.clone().unwrap_or_else(|| reserved.name.hostname()),
         words,
         env,
         user: command.user.or_else(|| config.user.clone().filter(|u| !u.is_empty())),
@@ -111,7 +112,7 @@ fn plan(reserved: &Reserved, root: OwnedFd, command: Command, cage: &Cage) -> Re
 }
 
 /// docker's rule: words replace the image's command, not its entrypoint.
-fn words(config: &ImageConfig, given: Vec<OsString>) -> Vec<OsString> {
+pub fn words(config: &ImageConfig, given: Vec<OsString>) -> Vec<OsString> {
     let own = |words: &[String]| words.iter().map(OsString::from).collect::<Vec<_>>();
     let mut all = own(&config.entrypoint);
     all.extend(if given.is_empty() { own(&config.cmd) } else { given });
@@ -123,8 +124,8 @@ fn variables(config: &ImageConfig) -> Vec<(OsString, OsString)> {
     pairs.map(|(n, v)| (n.into(), v.into())).collect()
 }
 
-fn failed(error: direct::Error) -> Error {
-    let kind = match &error {
+fn failed(error: &direct::Error) -> Error {
+    let kind = match error {
         direct::Error::NotFound(_) => Kind::CommandNotFound,
         direct::Error::NotExecutable { .. } | direct::Error::Account(_) => Kind::CommandNotExecutable,
         _ => Kind::General,
@@ -135,7 +136,7 @@ fn failed(error: direct::Error) -> Error {
 /// Stays with a command to its end: terminal, signals, exit status.
 pub fn attend(mut jail: Jail, interrupt: &mut Interrupt) -> Result<u8> {
     let terminal = jail.take_terminal();
-    let mut relay = terminal.as_ref().map(|t| Relay::start_on(t));
+    let mut relay = terminal.as_ref().map(Relay::start_on);
     let mut doomed: Option<Instant> = None;
     loop {
         let mut fds = vec![(jail.ended(), false), (interrupt.as_fd(), false)];

@@ -62,7 +62,7 @@ pub struct Ended {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Run {
-    /// Its domid.
+    /// Its domid; 0 as long as only work for it is done in these cgroups (its creator installs an init).
     pub domid: u32,
     /// nspawn's `--machine`.
     pub machine: String,
@@ -222,7 +222,7 @@ impl Store {
 /// What the kernel and the files say together.
 fn state_of(record: &Record, run: Option<&Run>, held: bool, run_dir_exists: impl Fn() -> bool) -> State {
     match (held, run) {
-        (true, None) => State::Building,
+        (true, None | Some(Run { domid: 0, .. })) => State::Building,
         (true, Some(run)) if run.stopping => State::Stopping,
         (true, Some(run)) if run.cage.is_frozen() => State::Paused,
         (true, Some(_)) => State::Running,
@@ -291,6 +291,8 @@ mod tests {
         assert_eq!(store.load("web").unwrap().unwrap().state, State::Building);
         record.building = false;
         store.write_record(&name, &record).unwrap();
+        store.write_run(&record.uuid, &Run::default()).unwrap();
+        assert_eq!(store.load("web").unwrap().unwrap().state, State::Building, "a run without a domid is none yet");
         store.write_run(&record.uuid, &Run { domid: 7, ..Run::default() }).unwrap();
         let running = store.resolve(&DomainRef::Id(7)).unwrap().unwrap();
         assert_eq!((running.state, running.record), (State::Running, record.clone()));

@@ -42,6 +42,7 @@ impl Store {
             &self.domains(),
             &self.runs(),
         ];
+        fs::close_if_empty(&self.root).map_err(Error::io(&self.root))?;
         for dir in dirs {
             fs::private_dir(dir).map_err(Error::io(dir))?;
             if !fs::is_private(dir).map_err(Error::io(dir))? {

@@ -273,8 +273,8 @@ impl Cage {
 
     /// Moves a process into the guest's part, in every hierarchy.
     pub fn join_guest(&self, pid: u32) -> Result<(), Error> {
-        let dirs = self.guest().into_iter().chain(self.v1.values().cloned());
-        dirs.map(|dir| write(&dir.join("cgroup.procs"), &pid.to_string())).collect()
+        let mut dirs = self.guest().into_iter().chain(self.v1.values().cloned());
+        dirs.try_for_each(|dir| write(&dir.join("cgroup.procs"), &pid.to_string()))
     }
 
     /// Whether it can be paused at all.

@@ -53,6 +53,21 @@ pub fn private_dir(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
+/// Makes an empty directory of ours `0700`: one that somebody has just made for us holds nothing that others could have
+/// seen. Anything else is left as it is.
+pub fn close_if_empty(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    match std::fs::symlink_metadata(path) {
+        Ok(meta) if meta.is_dir() && meta.uid() == nix::unistd::geteuid().as_raw() && meta.mode() & 0o077 != 0 => {
+            if std::fs::read_dir(path)?.next().is_none() {
+                std::fs::set_permissions(path, PermissionsExt::from_mode(0o700))?;
+            }
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Whether `path` is a directory of root's that nobody else can enter: what the store's directories must be.
 pub fn is_private(path: &Path) -> io::Result<bool> {
     let meta = std::fs::symlink_metadata(path)?;
@@ -99,6 +114,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         remove_tree(&dir.path().join("nothing")).unwrap();
         private_dir(&dir.path().join("a/b/c")).unwrap();
+        std::fs::set_permissions(dir.path().join("a"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        close_if_empty(&dir.path().join("a")).unwrap();
+        assert!(!is_private(&dir.path().join("a")).unwrap(), "it holds something");
+        std::fs::set_permissions(dir.path().join("a/b/c"), std::os::unix::fs::PermissionsExt::from_mode(0o755))
+            .unwrap();
+        close_if_empty(&dir.path().join("a/b/c")).unwrap();
+        assert!(is_private(&dir.path().join("a/b/c")).unwrap());
         remove_tree(&dir.path().join("a")).unwrap();
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     }

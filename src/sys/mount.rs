@@ -26,6 +26,23 @@ impl Overlay {
     /// Mounts the stack without a mount point. Errors: ENOENT for a missing layer, EINVAL for what overlayfs cannot use
     /// (an upper on another overlay, more than 500 layers), ENODEV without overlayfs.
     pub fn detached(&self) -> io::Result<OwnedFd> {
+        self.detached_with(&[])
+    }
+
+    /// As [`Overlay::detached`], for an upper that becomes a layer itself and is dropped when anything goes wrong: a file in
+    /// it is whole without the layers below, whatever this host's defaults are (`metacopy`, `redirect_dir`), and nothing
+    /// that is done in it waits for the disk (`volatile`, Linux 5.10; without it where it is not known).
+    pub fn detached_for_layer(&self) -> io::Result<OwnedFd> {
+        let whole: [(&CStr, &str); 2] = [(c"metacopy", "off"), (c"redirect_dir", "off")];
+        // A flag's value is empty.
+        let fast = [&whole[..], &[(c"volatile", "")]].concat();
+        match self.detached_with(&fast) {
+            Err(e) if e.raw_os_error() == Some(libc::EINVAL) => self.detached_with(&whole),
+            other => other,
+        }
+    }
+
+    fn detached_with(&self, more: &[(&'static CStr, &'static str)]) -> io::Result<OwnedFd> {
         let opened = self.open_all()?;
         if opened.lowers.len() == 1 && opened.upper.is_none() {
             // overlayfs wants two trees at least: one tree alone is shown by a read-only clone of its mount.
@@ -33,20 +50,20 @@ impl Overlay {
             set_read_only(tree.as_fd())?;
             return Ok(tree);
         }
-        match opened.by_fsconfig() {
-            Err(e) if matches!(e.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS)) => self.by_mount(),
+        match opened.by_fsconfig(more) {
+            Err(e) if matches!(e.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS)) => self.by_mount(more),
             other => other,
         }
     }
 
     /// The way of kernels before 6.8: mount(2) in a mount namespace of a thread's own, and a detached clone taken out of it.
     /// The layers are opened in there: overlayfs refuses a tree whose mount belongs to another namespace.
-    fn by_mount(&self) -> io::Result<OwnedFd> {
-        let stack = self.clone();
+    fn by_mount(&self, more: &[(&'static CStr, &'static str)]) -> io::Result<OwnedFd> {
+        let (stack, more) = (self.clone(), more.to_owned());
         let in_thread = move || -> io::Result<OwnedFd> {
             nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS | nix::sched::CloneFlags::CLONE_NEWNS)?;
             make_slave()?;
-            let options = stack.open_all()?.options()?;
+            let options = stack.open_all()?.options(&more)?;
             let point = Path::new("/run");
             mount(Some("pronto"), point, Some("overlay"), MsFlags::empty(), Some(options.0.as_str()))?;
             clone_tree(point, false)
@@ -82,7 +99,7 @@ fn by_number(fd: &OwnedFd) -> String {
 
 impl Opened {
     /// The way of kernel 6.8 and newer: one `lowerdir+` per layer, no limit but overlayfs's own.
-    fn by_fsconfig(&self) -> io::Result<OwnedFd> {
+    fn by_fsconfig(&self, more: &[(&CStr, &str)]) -> io::Result<OwnedFd> {
         let context = fsopen(c"overlay")?;
         fsconfig_string(&context, c"source", "pronto")?;
         for lower in &self.lowers {
@@ -92,16 +109,23 @@ impl Opened {
             fsconfig_string(&context, c"upperdir", &by_number(upper))?;
             fsconfig_string(&context, c"workdir", &by_number(work))?;
         }
+        for (key, value) in more {
+            if value.is_empty() { fsconfig_flag(&context, key)? } else { fsconfig_string(&context, key, value)? }
+        }
         fsconfig_create(&context)?;
         fsmount(&context)
     }
 
     /// The option string for mount(2); the descriptors that it names must stay open until it is used.
-    fn options(self) -> io::Result<(String, Opened)> {
+    fn options(self, more: &[(&CStr, &str)]) -> io::Result<(String, Opened)> {
         let lowers: Vec<String> = self.lowers.iter().map(by_number).collect();
         let mut options = format!("lowerdir={}", lowers.join(":"));
         if let Some((upper, work)) = &self.upper {
             options += &format!(",upperdir={},workdir={}", by_number(upper), by_number(work));
+        }
+        for (key, value) in more {
+            let equals = if value.is_empty() { "" } else { "=" };
+            options += &format!(",{}{equals}{value}", key.to_string_lossy());
         }
         if options.len() >= 4096 {
             let why = format!("{} layers are more than this kernel's mount(2) can name at once", lowers.len());
@@ -181,6 +205,7 @@ pub fn bind(source: &Path, target: &Path) -> io::Result<()> {
 }
 
 const MOVE_MOUNT_F_EMPTY_PATH: libc::c_uint = 4; // linux/mount.h
+const FSCONFIG_SET_FLAG: libc::c_uint = 0;
 const FSCONFIG_SET_STRING: libc::c_uint = 1;
 const FSCONFIG_CMD_CREATE: libc::c_uint = 6;
 
@@ -195,6 +220,14 @@ fn fsconfig_string(context: &OwnedFd, key: &CStr, value: &str) -> io::Result<()>
     let done = unsafe {
         libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), FSCONFIG_SET_STRING, key.as_ptr(), value.as_ptr(), 0)
     };
+    check(done)
+}
+
+fn fsconfig_flag(context: &OwnedFd, key: &CStr) -> io::Result<()> {
+    let null = std::ptr::null::<libc::c_char>();
+    // SAFETY: fsconfig(2) reads a C string that lives across the call; a flag has no value.
+    let done =
+        unsafe { libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), FSCONFIG_SET_FLAG, key.as_ptr(), null, 0) };
     check(done)
 }
 
@@ -261,7 +294,7 @@ mod tests {
         let mut overlay = Overlay { lowers, upper: Some((odd.join("u"), odd.join("w"))) };
         let first = overlay.detached().unwrap();
         overlay.upper = Some((odd.join("u2"), odd.join("w2")));
-        let old_way = overlay.by_mount().unwrap();
+        let old_way = overlay.by_mount(&[]).unwrap();
         for tree in [first, old_way] {
             let root = Root::from_fd(tree, Path::new("test"));
             assert_eq!(root.read_text("f0").unwrap(), "l0");
@@ -270,6 +303,27 @@ mod tests {
         }
         assert!(odd.join("u/new").exists() && odd.join("u2/new").exists());
         assert_eq!(std::fs::read_to_string("/proc/self/mountinfo").unwrap(), before);
+    }
+
+    #[test]
+    fn a_layer_in_the_making_is_whole_by_itself() {
+        if !if_root() {
+            return;
+        }
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let lowers = vec![layer(dir.path(), "l", "f")];
+        for n in 0..2 {
+            let pair = (dir.path().join(format!("u{n}")), dir.path().join(format!("w{n}")));
+            [&pair.0, &pair.1].into_iter().for_each(|p| std::fs::create_dir(p).unwrap());
+            let overlay = Overlay { lowers: lowers.clone(), upper: Some(pair.clone()) };
+            let options = [(c"metacopy", "off"), (c"redirect_dir", "off"), (c"volatile", "")];
+            let tree = if n == 0 { overlay.detached_for_layer() } else { overlay.by_mount(&options) };
+            let root = Root::from_fd(tree.unwrap(), Path::new("test"));
+            std::fs::set_permissions(root.proc_path().join("f"), PermissionsExt::from_mode(0o600)).unwrap();
+            assert_eq!(std::fs::read(pair.0.join("f")).unwrap(), b"l", "not only its mode was copied");
+            assert!(pair.1.join("work/incompat/volatile").is_dir(), "nothing waits for the disk");
+        }
     }
 
     #[test]

@@ -50,13 +50,13 @@ pub fn spawn(flags: CloneFlags, child: impl FnOnce() -> i32) -> io::Result<Proce
     Ok(Process { pid: Pid::from_raw(pid as i32), fd })
 }
 
-#[cfg(any(target_arch = "s390x"))]
+#[cfg(target_arch = "s390x")]
 unsafe fn clone(flags: u64, pidfd: &mut RawFd) -> libc::c_long {
     // SAFETY: s390x takes the stack first (clone(2), "C library/kernel differences").
     unsafe { libc::syscall(libc::SYS_clone, 0, flags, pidfd as *mut RawFd, 0, 0) }
 }
 
-#[cfg(not(any(target_arch = "s390x")))]
+#[cfg(not(target_arch = "s390x"))]
 unsafe fn clone(flags: u64, pidfd: &mut RawFd) -> libc::c_long {
     // SAFETY: as the caller's: a fork with a pidfd.
     unsafe { libc::syscall(libc::SYS_clone, flags, 0, pidfd as *mut RawFd, 0, 0) }
@@ -169,6 +169,49 @@ pub fn start_time(pid: i32) -> Option<u64> {
     parse_start_time(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
+/// Prepares a program to be started away from us: a session of its own, and the descriptors `keep` inherited.
+pub fn detach(command: &mut std::process::Command, keep: [RawFd; 2]) {
+    use std::os::unix::process::CommandExt;
+    // SAFETY: the closure runs between fork and exec and makes system calls only.
+    unsafe {
+        command.pre_exec(move || {
+            libc::setsid();
+            for fd in keep {
+                if libc::fcntl(fd, libc::F_SETFD, 0) < 0 {
+                    return Err(io::Error::last_os_error());
+                }
+            }
+            Ok(())
+        });
+    }
+}
+
+/// Lets a program that is about to be started inherit one descriptor.
+pub fn keep_for_child(command: &mut std::process::Command, keep: RawFd) {
+    use std::os::unix::process::CommandExt;
+    // SAFETY: the closure runs between fork and exec and makes system calls only.
+    unsafe {
+        command.pre_exec(move || {
+            if libc::fcntl(keep, libc::F_SETFD, 0) < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+        });
+    }
+}
+
+/// Marks every descriptor from `first` on to be closed by the next exec. Source: close_range(2), CLOSE_RANGE_CLOEXEC
+/// (Linux 5.11); before that, one by one.
+pub fn cloexec_from(first: u32) -> io::Result<()> {
+    // SAFETY: sets a flag on descriptors by number.
+    if unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) } == 0 {
+        return Ok(());
+    }
+    let highest = nix::unistd::sysconf(nix::unistd::SysconfVar::OPEN_MAX)?.unwrap_or(1024) as i32;
+    for fd in first as i32..highest {
+        // SAFETY: as above; numbers that are not open are refused.
+        unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -189,48 +232,4 @@ mod tests {
         assert!(file.write_all(b"x").is_err());
         assert!(file.set_len(0).is_err());
     }
-}
-
-/// Prepares a program to be started away from us: a session of its own, and the descriptors `keep` inherited.
-pub fn detach(command: &mut std::process::Command, keep: [RawFd; 2]) {
-    use std::os::unix::process::CommandExt;
-    // SAFETY: the closure runs between fork and exec and makes system calls only.
-    unsafe {
-        command.pre_exec(move || {
-            libc::setsid();
-            for fd in keep {
-                if libc::fcntl(fd, libc::F_SETFD, 0) < 0 {
-                    return Err(io::Error::last_os_error());
-                }
-            }
-            Ok(())
-        });
-    }
-}
-
-/// Lets a program that is about to be started inherit one descriptor, and die with us.
-pub fn keep_for_child(command: &mut std::process::Command, keep: RawFd) {
-    use std::os::unix::process::CommandExt;
-    // SAFETY: the closure runs between fork and exec and makes system calls only.
-    unsafe {
-        command.pre_exec(move || {
-            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-            if libc::fcntl(keep, libc::F_SETFD, 0) < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
-        });
-    }
-}
-
-/// Marks every descriptor from `first` on to be closed by the next exec. Source: close_range(2), CLOSE_RANGE_CLOEXEC
-/// (Linux 5.11); before that, one by one.
-pub fn cloexec_from(first: u32) -> io::Result<()> {
-    // SAFETY: sets a flag on descriptors by number.
-    if unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) } == 0 {
-        return Ok(());
-    }
-    let highest = nix::unistd::sysconf(nix::unistd::SysconfVar::OPEN_MAX)?.unwrap_or(1024) as i32;
-    for fd in first as i32..highest {
-        // SAFETY: as above; numbers that are not open are refused.
-        unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
-    }
-    Ok(())
 }

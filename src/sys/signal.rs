@@ -20,7 +20,7 @@ impl Signals {
     }
 
     /// The next one that has come, if any.
-    pub fn next(&mut self) -> Option<i32> {
+    pub fn take(&mut self) -> Option<i32> {
         self.0.read_signal().ok().flatten().map(|info| info.ssi_signo as i32)
     }
 }

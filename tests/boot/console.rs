@@ -5,7 +5,7 @@ use crate::common::fixtures::{BOOKWORM_AMD64, TRIXIE_ARM64};
 use crate::common::harness::cases;
 use crate::common::pronto::Pronto;
 use crate::common::pty::Pty;
-use crate::common::{read, secs};
+use crate::common::{eventually, read, secs};
 
 cases! {
     Alone: a_person_logs_in, an_emulated_console, several_clients, stdin_is_no_terminal, the_log_is_bounded_and_whole,
@@ -30,7 +30,6 @@ fn log_in(pty: &mut Pty) {
 fn a_person_logs_in() {
     let pronto = guest();
     let mut pty = Pty::start(pronto.cmd(["console", "guest"]), 30, 90);
-    let before = pty.settings();
     log_in(&mut pty);
     pty.send("stty size; echo a$((1+1))b\r");
     let shown = pty.expect("a2b", secs(20));
@@ -42,7 +41,7 @@ fn a_person_logs_in() {
     pty.expect("login:", secs(30));
     pty.send(DETACH);
     assert_eq!(pty.wait(secs(5)), 0, "^] detaches");
-    assert_eq!(pty.settings(), before, "the terminal is as it was");
+    assert_eq!(pty.settings(), pty.initial, "the terminal is as it was");
     assert_eq!(pronto.state("guest"), "running");
     let mut again = Pty::start(pronto.cmd(["console", "guest"]), 24, 80);
     again.send("\r");
@@ -140,8 +139,10 @@ fn the_log_is_bounded_and_whole() {
 
 fn logs_follow() {
     let pronto = guest();
-    let out = pronto.run(["logs", "guest"]).ok();
-    assert!(out.text().contains("login:"), "{out}");
+    // The prompt comes a moment after the guest is ready.
+    eventually(secs(20), "the prompt in the log", || {
+        pronto.run(["logs", "guest"]).ok().text().contains("login:").then_some(())
+    });
     let mut running = pronto.cmd(["logs", "-f", "guest"]).start();
     pronto.exec("guest", &["sh", "-c", "echo seen by logs >/dev/console"]);
     running.expect_stdout("seen by logs", secs(20));

@@ -143,7 +143,7 @@ fn kill_and_look(pronto: &Pronto, victim: i32, before: &Snapshot) {
     });
     assert_eq!(before.same_again(secs(10)), None, "SIGKILL left something");
     assert_eq!(pronto.state("guest"), "shut-off", "its disk is still there");
-    pronto.run(["exec", "guest", "--", "true"]).exits(1);
+    pronto.run(["exec", "guest", "--", "true"]).exits(125).says("start");
     pronto.run(["start", "guest"]).ok();
     pronto.run(["destroy", "guest"]).ok();
     pronto.run(["delete", "guest"]).ok();

@@ -26,7 +26,8 @@ fn twenty_at_once() {
         rows.iter().map(|r| r["name"].as_str().unwrap().to_owned()).collect::<BTreeSet<_>>(),
         names.iter().cloned().collect()
     );
-    let domids: BTreeSet<u64> = rows.iter().map(|r| r["domid"].as_u64().expect("a domid")).collect();
+    let domids: BTreeSet<u64> =
+        rows.iter().map(|r| r["domid"].as_u64().unwrap_or_else(|| panic!("no domid: {r}"))).collect();
     assert_eq!(domids.len(), 20, "{domids:?}");
     let destroys: Vec<_> = names.iter().map(|n| pronto.cmd(["destroy", n]).start()).collect();
     for destroy in destroys {

@@ -61,7 +61,7 @@ fn statuses() {
         pronto.run(["exec", name, "--", "/etc/passwd"]).exits(126).says("/etc/passwd");
         pronto.run(["exec", name, "--", "/usr"]).exits(126);
         pronto.run(["exec", name, "echo", "--", "-x", "--help"]).ok().prints("-- -x --help");
-        pronto.run(["exec", name]).exits(2);
+        pronto.run(["exec", name]).exits(125);
     });
 }
 
@@ -91,18 +91,17 @@ fn nothing_of_ours_goes_in() {
 fn a_terminal() {
     both(|pronto, name| {
         let mut pty = Pty::start(pronto.cmd(["exec", "-it", name, "--", "sh"]), 33, 99);
-        let before = pty.settings();
         pty.send("stty size; tty; echo do''ne\r");
         let shown = pty.expect("done", secs(30));
         assert!(shown.contains("33 99"), "the window's size is known inside: {shown}");
         assert!(shown.contains("/dev/pts/"), "a terminal of the guest's own: {shown}");
-        assert_ne!(pty.settings(), before, "the terminal is raw meanwhile");
+        assert_ne!(pty.settings(), pty.initial, "the terminal is raw meanwhile");
         pty.resize(44, 111);
         pty.send("stty size\r");
         pty.expect("44 111", secs(30));
         pty.send("exit 5\r");
         assert_eq!(pty.wait(secs(30)), 5);
-        assert_eq!(pty.settings(), before, "the terminal is as it was");
+        assert_eq!(pty.settings(), pty.initial, "the terminal is as it was");
     });
 }
 
@@ -116,8 +115,8 @@ fn no_terminal() {
 fn the_domains_cgroup() {
     both(|pronto, name| {
         let word = marker();
-        let running = pronto.cmd(["exec", name, "--", "sleep", &word]).start();
-        until_sleeping(&word);
+        let mut running = pronto.cmd(["exec", name, "--", "sleep", &word]).start();
+        until_sleeping(&mut running, &word);
         let group = pronto.cgroup(name, "").expect("a cgroup in the v2 hierarchy");
         let root = cgroup_roots()
             .into_iter()
@@ -138,8 +137,8 @@ fn signals_end_it() {
         for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGKILL] {
             let word = marker();
             let script = format!("sleep {word} & wait");
-            let running = pronto.cmd(["exec", name, "--", "sh", "-c", &script]).start();
-            until_sleeping(&word);
+            let mut running = pronto.cmd(["exec", name, "--", "sh", "-c", &script]).start();
+            until_sleeping(&mut running, &word);
             running.signal(signal);
             until_awake(&word);
             running.wait(secs(10)).exits(128 + signal as i32);

@@ -10,8 +10,8 @@ use crate::common::fixtures::{BOOKWORM_AMD64, BOOKWORM_ARM64, Interpreter, Recip
 use crate::common::harness::cases;
 use crate::common::pronto::Pronto;
 use crate::common::run::Run;
+use crate::common::secs;
 use crate::common::snapshot::cgroup_roots;
-use crate::common::{secs, write};
 
 cases! {
     Alone: native_starts_are_fenced, emulated_starts_are_fenced;
@@ -131,14 +131,13 @@ fn plain(recipe: Recipe) -> Answers {
     let run =
         run.args(["--volatile=overlay", "--pipe"]).arg(format!("--machine={machine}")).arg("-D").arg(recipe.tree());
     let out = run.args(["--", "perl", "-e", PROBE]).limit(secs(120)).run();
-    for left in [
-        group.join("payload"),
-        group.join("supervisor"),
-        group,
-        Path::new("/run/systemd/nspawn/propagate").join(&machine),
-    ] {
-        let _ = std::fs::remove_dir(left);
+    // nspawn mirrors the group in the hierarchy of systemd's own, and keeps a directory where /run is a disk.
+    for group in roots.iter().map(|r| r.join(&machine)) {
+        for left in [group.join("payload"), group.join("supervisor"), group] {
+            let _ = std::fs::remove_dir(left);
+        }
     }
+    let _ = std::fs::remove_dir(Path::new("/run/systemd/nspawn/propagate").join(&machine));
     answers(&out.ok().text())
 }
 
@@ -158,9 +157,7 @@ fn compare(recipe: Recipe) {
     pronto.create("guest", &tree, &["--arch", recipe.arch]);
     let exec = pronto.cmd(["exec", "guest", "--", "perl", "-e", PROBE]).limit(secs(120)).run().ok();
     assert_eq!(weaker(&plain, &answers(&exec.text())), Vec::<String>::new(), "exec");
-    let file = pronto.root().join("probe.pl");
-    write(&file, PROBE);
-    pronto.cmd(["cp"]).arg(&file).arg("guest:/root/probe.pl").run().ok();
+    pronto.cmd(["exec", "-i", "guest", "--", "sh", "-c", "cat >/root/probe.pl"]).stdin(PROBE).run().ok();
     let script = "printf '[Service]\\nType=oneshot\\nExecStart=/bin/sh -c \"perl /root/probe.pl >/root/answers\"\\n' >/run/systemd/system/probe.service; \
                   systemctl start probe.service; cat /root/answers";
     let inside = pronto.exec("guest", &["sh", "-c", script]);

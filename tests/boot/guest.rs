@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::common::pronto::{Pronto, pids};
-use crate::common::run::Run;
+use crate::common::run::{Run, Running};
 use crate::common::{eventually, secs};
 
 /// A number that no other test uses, for `sleep`: how a test finds its own process on the host.
@@ -28,9 +28,11 @@ pub fn processes_with(word: &str) -> Vec<i32> {
         .collect()
 }
 
-/// Waits until `sleep WORD` runs in some guest.
-pub fn until_sleeping(word: &str) {
+/// Waits until `sleep WORD`, which `running` is to start, runs in some guest.
+#[track_caller]
+pub fn until_sleeping(running: &mut Running, word: &str) {
     eventually(secs(60), &format!("'sleep {word}' runs in the guest"), || {
+        assert!(!running.is_over(), "it ended early: {}{}", running.stdout(), running.stderr());
         (!processes_with(word).is_empty()).then_some(())
     });
 }

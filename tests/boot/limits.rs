@@ -136,8 +136,6 @@ fn cpus_are_enforced_or_refused() {
         }
         pronto.run(["destroy", "guest"]).ok();
     }
-    let out = pronto.cmd(["create", "--name", "many"]).arg(&tree).arg("vcpus=4096").run();
-    assert!(out.code() != 0 && out.err().contains("vcpus"), "more CPUs than there are: {out}");
 }
 
 /// `0m1.980s` in seconds.

@@ -122,8 +122,8 @@ fn signals_end_a_booted_one_off() {
     let (pronto, tree) = (Pronto::fresh(), BOOKWORM_AMD64.tree());
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGKILL] {
         let word = marker();
-        let running = pronto.cmd([&tree]).args(["sleep", &word]).start();
-        until_sleeping(&word);
+        let mut running = pronto.cmd([&tree]).args(["sleep", &word]).start();
+        until_sleeping(&mut running, &word);
         running.signal(signal);
         until_awake(&word);
         running.wait(secs(30)).exits(128 + signal as i32);
@@ -135,8 +135,8 @@ fn signals_end_a_run() {
     let (pronto, tree) = (Pronto::fresh(), fixtures::BARE_ARM64.tree());
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGKILL] {
         let word = marker();
-        let running = pronto.cmd(["run", "--arch", "arm64"]).arg(&tree).args(["--", "sleep", &word]).start();
-        until_sleeping(&word);
+        let mut running = pronto.cmd(["run", "--arch", "arm64"]).arg(&tree).args(["--", "sleep", &word]).start();
+        until_sleeping(&mut running, &word);
         running.signal(signal);
         until_awake(&word);
         running.wait(secs(30)).exits(128 + signal as i32);

@@ -145,26 +145,25 @@ fn registered_for_good_and_removed() {
 
 /// An entry of the distribution's for the same CPU stays as it is; ours, the newer one, wins.
 fn an_older_entry_is_left_alone() {
-    if Path::new("/proc/sys/fs/binfmt_misc/pronto-armhf").exists() {
-        skip!("pronto-armhf is registered on this host already, and a test must not take it away");
+    if Path::new("/proc/sys/fs/binfmt_misc/pronto-riscv64").exists() {
+        skip!("pronto-riscv64 is registered on this host already, and a test must not take it away");
     }
-    let tree = scratch("armhf");
+    let tree = scratch("riscv64");
     let mut program = crate::common::elf::program(crate::common::elf::Cpu::Arm64, b"", 0);
-    // A 32-bit Arm header with nothing to run behind it: which interpreter is taken is all that is asked.
-    program[4] = 1;
-    program[18..20].copy_from_slice(&40u16.to_le_bytes());
+    // A RISC-V header with another CPU's code behind it: which interpreter is registered is all that is asked.
+    program[18..20].copy_from_slice(&243u16.to_le_bytes());
     ::pronto::sys::fs::write_volatile(&tree.join("hello"), &program, 0o755).unwrap();
-    let older = ":ring-older:M::\\x7fELF\\x01\\x01\\x01\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x02\\x00\\x28\\x00::/bin/false:";
+    let older = ":ring-older:M::\\x7fELF\\x02\\x01\\x01\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x02\\x00\\xf3\\x00::/bin/false:";
     let script = format!("printf '%s' '{older}' >/proc/sys/fs/binfmt_misc/register");
     Run::new("sh").args(["-c", &script]).run().ok();
     let path = "/proc/sys/fs/binfmt_misc/ring-older";
     let before = read(path);
     let pronto = Pronto::fresh();
-    let _ = pronto.cmd(["run", "--arch", "armhf"]).arg(&tree).arg("/hello").run();
-    let (after, ours) = (read(path), Path::new("/proc/sys/fs/binfmt_misc/pronto-armhf").exists());
+    let _ = pronto.cmd(["run", "--arch", "riscv64"]).arg(&tree).arg("/hello").run();
+    let (after, ours) = (read(path), Path::new("/proc/sys/fs/binfmt_misc/pronto-riscv64").exists());
     Run::new("sh").args(["-c", &format!("echo -1 >{path}")]).run().ok();
     assert_eq!(after, before);
     assert!(ours, "ours is registered beside it");
-    pronto.run(["binfmt", "unregister", "armhf"]).ok();
-    assert!(!Path::new("/proc/sys/fs/binfmt_misc/pronto-armhf").exists());
+    pronto.run(["binfmt", "unregister", "riscv64"]).ok();
+    assert!(!Path::new("/proc/sys/fs/binfmt_misc/pronto-riscv64").exists());
 }

@@ -74,11 +74,11 @@ fn sweep(base: &Path) {
     }
 }
 
-/// An empty directory for a test's files; it goes with the ring.
+/// An empty directory (0700) for a test's files; it goes with the ring.
 pub fn scratch(name: &str) -> PathBuf {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     let dir = work().join(format!("{name}.{}", COUNT.fetch_add(1, Ordering::Relaxed)));
-    std::fs::create_dir(&dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
+    ::pronto::sys::fs::private_dir(&dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
     dir
 }
 

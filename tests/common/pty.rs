@@ -24,6 +24,8 @@ pub struct Pty {
     seen: Arc<Mutex<Vec<u8>>>,
     at: usize,
     over: Option<i32>,
+    /// The terminal's settings before the program was started.
+    pub initial: String,
 }
 
 impl Pty {
@@ -32,6 +34,7 @@ impl Pty {
         let size = Winsize { ws_row: rows, ws_col: cols, ws_xpixel: 0, ws_ypixel: 0 };
         let pair = openpty(Some(&size), None).expect("a pty");
         let copy = || Stdio::from(pair.slave.try_clone().expect("dup"));
+        let initial = settings_of(&pair.slave);
         // setsid(1) makes the terminal the controlling one; it execs in place, since it leads no process group here.
         let child = command("setsid")
             .args(["--ctty", "--wait"])
@@ -51,7 +54,7 @@ impl Pty {
                 sink.lock().unwrap().extend_from_slice(&buffer[..n]);
             }
         });
-        Pty { child, master, slave: pair.slave, seen, at: 0, over: None }
+        Pty { child, master, slave: pair.slave, seen, at: 0, over: None, initial }
     }
 
     /// Everything on the screen so far.
@@ -100,9 +103,7 @@ impl Pty {
 
     /// The terminal's settings as stty(1) prints them: to see that a program put them back.
     pub fn settings(&self) -> String {
-        let stdin = Stdio::from(self.slave.as_fd().try_clone_to_owned().expect("dup"));
-        let out = command("stty").arg("-g").stdin(stdin).output().expect("stty runs");
-        String::from_utf8_lossy(&out.stdout).into_owned()
+        settings_of(&self.slave)
     }
 
     /// The program's PID.
@@ -134,6 +135,12 @@ impl Pty {
             std::thread::sleep(Duration::from_millis(10));
         }
     }
+}
+
+fn settings_of(terminal: &OwnedFd) -> String {
+    let stdin = Stdio::from(terminal.try_clone().expect("dup"));
+    let out = command("stty").arg("-g").stdin(stdin).output().expect("stty runs");
+    String::from_utf8_lossy(&out.stdout).into_owned()
 }
 
 impl Drop for Pty {

@@ -1,3 +1,6 @@
+//! Tests of the tar reader: archives as programs write them, and as an attacker would. What a newcomer would get wrong: `H`
+//! builds headers by hand, so that broken ones can be made.
+
 use super::super::header::{signed, time};
 use super::*;
 use crate::image::testing::{Header as H, Tar, checksum, entry};
@@ -135,7 +138,7 @@ fn broken_archives_say_what_is_broken() {
     assert!(strict.next(true).unwrap_err().to_string().contains("end mark"));
     assert!(read(&Tar::new().end()).unwrap().is_empty(), "an archive of nothing is fine");
     assert!(why(&Tar::new().add(entry(b'M', "m"), b"").end()).contains("'M' are not known"));
-    for bad in [&b"9 path=x\n"[..], b"x", b"99 path=x\n", b"8 path x\n", b"5 x=\n"] {
+    for bad in [&b"8 path=x\n"[..], b"x", b"99 path=x\n", b"9 path x\n", b"0 x=\n", b"9 uid=1x\n"] {
         let header = H { size: bad.len() as u64, ..entry(b'x', "p") };
         let archive = Tar::new().add(header, bad).file("a", b"").end();
         assert!(why(&archive).contains("PAX"), "{:?}: {}", bad.escape_ascii().to_string(), why(&archive));

@@ -1,3 +1,6 @@
+//! Tests of the extractor: links, owners, whiteouts, and every way out of the tree that an archive may try. What a newcomer
+//! would get wrong: most of them need root, for owners and device nodes.
+
 use super::*;
 use crate::image::testing::{Header, Tar, entry};
 use crate::image::unpack::tar::Reader;

@@ -1,3 +1,6 @@
+//! Tests of a layer's whole way: compressed stream, digests, tree. What a newcomer would get wrong: the digest of the blob
+//! and the diffID of what is in it are two, and both are checked.
+
 use super::*;
 use crate::domain::Quiet;
 use crate::image::testing::{Header, Tar, digest, entry, gzip};

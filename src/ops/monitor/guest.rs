@@ -19,11 +19,14 @@ use crate::store::domains::{Ended, Record, Run, now};
 use crate::sys::cgroup::{self, Cage, Hierarchies, Limits};
 use crate::sys::lock::Lock;
 use crate::sys::mount;
+use crate::sys::process::Tool;
 use crate::sys::root::Root;
 use crate::sys::seccomp::Filter;
 use crate::sys::{devices, fail, ns, pty, sock};
 
 type Text<T> = Result<T, String>;
+/// The sources of bind mounts, detached (and whether each is a directory), and what the backend is told of them.
+type Binds = (Vec<(OwnedFd, bool)>, Vec<Shared>);
 
 fn text(e: impl std::fmt::Display) -> String {
     e.to_string()
@@ -98,10 +101,10 @@ impl Running {
     }
 
     fn hostname(&self) -> Text<String> {
-        Ok(self.record.spec.hostname.clone().unwrap_or(self.name()?.to_string()))
+        Ok(self.record.spec.hostname.clone().unwrap_or(self.name()?.hostname()))
     }
 
-    fn open_binds(&self, base: &Path) -> Text<(Vec<(OwnedFd, bool)>, Vec<Shared>)> {
+    fn open_binds(&self, base: &Path) -> Text<Binds> {
         let mut opened = Vec::new();
         let mut shared = Vec::new();
         for (n, bind) in self.record.spec.binds.iter().enumerate() {
@@ -157,6 +160,35 @@ impl Running {
         let stage = stage::Stage { base, root, binds, terminal, cage, filter, program, launch };
         let process = stage.spawn().map_err(|e| format!("cannot start systemd-nspawn: {e}"))?;
         Ok(Started { process, pty, notify, domid: self.run.domid })
+    }
+
+    /// Whether the interpreter renumbers real-time signals and cannot be told not to: its program is asked, not its version.
+    fn loses_realtime_signals(&self) -> bool {
+        let Some(by) = &self.record.emulated else { return false };
+        let program = std::fs::read(&by.interpreter).unwrap_or_default();
+        const OPTION: &[u8] = b"QEMU_RTSIG_MAP";
+        !program.windows(OPTION.len()).any(|w| w == OPTION)
+    }
+
+    /// Asks the guest's systemd by a command in it, started as any `exec` is. It is not waited for.
+    fn ask_inside(&self, verb: &str) -> Text<()> {
+        let own = std::env::current_exe().map_err(text)?;
+        let mut words: Vec<OsString> = vec!["--root".into(), self.store.root().into(), "exec".into()];
+        words.extend([self.name()?.as_str(), "--", "systemctl", "--no-block", verb].map(OsString::from));
+        if self.store.root() == Store::at(None).root() {
+            words.drain(..2);
+        }
+        Tool::new(own).args(words).spawn().map(drop).map_err(text)
+    }
+
+    /// Makes the guest known to machined, where it runs; that a host without it has no such list is no error.
+    fn register(&self) {
+        if self.scope.is_none() || !Path::new("/run/dbus/system_bus_socket").exists() {
+            return;
+        }
+        let tool = Tool::new("busctl").args(machined(&self.run.machine, &self.record.uuid, self.run.leader));
+        // Not waited for: a slow bus must not hold the guest up. The child is reaped with the monitor.
+        let _ = tool.spawn();
     }
 
     fn write_run(&self) -> Text<()> {
@@ -222,6 +254,7 @@ impl Guest for Running {
         self.run.leader = leader;
         self.run.leader_start = ns::start_time(leader).unwrap_or_default();
         fail::point("run-record").map_err(text)?;
+        self.register();
         self.write_run()
     }
 
@@ -237,8 +270,12 @@ impl Guest for Running {
         }
         // systemd(1), "SIGNALS": SIGRTMIN+4 powers off, SIGINT (Ctrl-Alt-Del) reboots.
         let signal = if how == How::Reboot { Signal::SIGINT as i32 } else { libc::SIGRTMIN() + 4 };
-        let pidfd = ns::pidfd(self.run.leader).map_err(text)?;
-        ns::signal_pidfd(&pidfd, signal).map_err(text)?;
+        if how == How::Poweroff && self.loses_realtime_signals() {
+            self.ask_inside("poweroff")?;
+        } else {
+            let pidfd = ns::pidfd(self.run.leader).map_err(text)?;
+            ns::signal_pidfd(&pidfd, signal).map_err(text)?;
+        }
         self.run.stopping = true;
         self.write_run()
     }
@@ -295,9 +332,45 @@ fn find_leader(cage: &Cage, inner: i32) -> Option<i32> {
     })
 }
 
+/// busctl's words for machined's RegisterMachine (org.freedesktop.machine1(5)): name, 128-bit id, service, class, leader, root.
+fn machined(machine: &str, uuid: &str, leader: i32) -> Vec<OsString> {
+    let hex = uuid.replace('-', "");
+    let bytes = (0..hex.len() / 2).filter_map(|i| u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).ok());
+    let mut words: Vec<OsString> = ["call", "--quiet", "org.freedesktop.machine1", "/org/freedesktop/machine1"]
+        .into_iter()
+        .chain(["org.freedesktop.machine1.Manager", "RegisterMachine", "sayssus", machine, "16"])
+        .map(OsString::from)
+        .collect();
+    words.extend(bytes.map(|b| b.to_string().into()));
+    words.extend(["pronto", "container", &leader.to_string(), ""].map(OsString::from));
+    words
+}
+
 /// What tells the machines of two stores apart: eight hex digits of the store's path.
 pub fn root_tag(root: &Path) -> String {
     use std::os::unix::ffi::OsStrExt;
     let digest = ring::digest::digest(&ring::digest::SHA256, root.as_os_str().as_bytes());
     digest.as_ref()[..4].iter().map(|b| format!("{b:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn machined_gets_the_id_byte_by_byte() {
+        let words = machined("pronto-01234567-3", "00ff0a00-0000-0000-0000-000000000010", 42);
+        let text: Vec<&str> = words.iter().map(|w| w.to_str().unwrap()).collect();
+        assert_eq!(
+            text.join(" "),
+            "call --quiet org.freedesktop.machine1 /org/freedesktop/machine1 org.freedesktop.machine1.Manager \
+             RegisterMachine sayssus pronto-01234567-3 16 0 255 10 0 0 0 0 0 0 0 0 0 0 0 0 16 pronto container 42 "
+        );
+    }
+
+    #[test]
+    fn stores_have_tags_of_their_own() {
+        assert_eq!(root_tag(Path::new("/a")).len(), 8);
+        assert_ne!(root_tag(Path::new("/a")), root_tag(Path::new("/b")));
+    }
 }

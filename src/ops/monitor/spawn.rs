@@ -33,12 +33,13 @@ pub fn spawn(store: &Store, root: Option<&Path>, name: &Name, uuid: &str, lock: 
     let (ours, theirs) = UnixStream::pair().map_err(failed)?;
     let output = store.run_dir(uuid).join("monitor.log");
     let output = std::fs::File::create(&output).map_err(failed)?;
-    let mut words: Vec<OsString> = Vec::new();
-    words.push("__monitor".into());
-    words.push(root.map(|r| r.as_os_str().to_owned()).unwrap_or_default());
-    words.push(name.as_str().into());
-    words.push(lock.as_raw_fd().to_string().into());
-    words.push(theirs.as_raw_fd().to_string().into());
+    let words: [OsString; 5] = [
+        "__monitor".into(),
+        root.map(|r| r.as_os_str().to_owned()).unwrap_or_default(),
+        name.as_str().into(),
+        lock.as_raw_fd().to_string().into(),
+        theirs.as_raw_fd().to_string().into(),
+    ];
     let own = std::env::current_exe().map_err(failed)?;
     let mut tool = if systemd_runs() { in_scope(uuid, &own) } else { Tool::new(&own) }.args(&words);
     let inherited = [lock.as_raw_fd(), theirs.as_raw_fd()];

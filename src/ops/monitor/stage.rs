@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use crate::backend::Launch;
 use crate::sys::cgroup::Cage;
 use crate::sys::seccomp::Filter;
-use crate::sys::{mount, ns, pty, signal};
+use crate::sys::{jail, mount, ns, pty, signal};
 
 /// What the child needs, all of it ready.
 #[derive(Debug)]
@@ -102,8 +102,12 @@ impl Stage {
                 return e;
             }
         }
-        if let Some(Err(e)) = self.filter.as_ref().map(Filter::install) {
-            return e;
+        if let Some(filter) = &self.filter {
+            // Under the filter nspawn cannot make the guest a keyring of its own any more: it inherits this one.
+            jail::fresh_keyring();
+            if let Err(e) = filter.install() {
+                return e;
+            }
         }
         match nix::unistd::execve(&program, &words, &env) {
             Err(e) => io::Error::new(io::Error::from(e).kind(), format!("{}: {}", self.program.display(), e.desc())),

@@ -3,19 +3,15 @@
 //! the F flag (`ready` is called for that, before anything is made); mmdebstrap's own check is skipped, for it knows only
 //! entries named `qemu-*` and binaries named `*-static`.
 
-use std::collections::BTreeMap;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use super::clean;
 use crate::domain::{ImageConfig, Platform, Report};
 use crate::image::{Digest, platform};
 use crate::ops::{Ctx, Error, Result};
 use crate::store::images::{self, Entry};
 use crate::store::layers::{self, Claimed, Meta};
-use crate::sys::fs;
 use crate::sys::process::{Tool, ToolError, find_program};
-use crate::sys::root::Root;
 
 /// What every system made here holds besides the essential packages: an init, its bus, and what logs a user in.
 const INCLUDE: &str = "systemd,systemd-sysv,dbus,libpam-systemd";
@@ -88,8 +84,9 @@ pub fn obtain(ctx: &Ctx, wish: &Wish<'_>, ready: &dyn Fn(&str) -> Result<()>) ->
     let directory = claim.directory()?;
     let argv = argv(debian, wish.suite, &directory, &mirror);
     run(&argv, wish.suite, debian, ctx.report.as_ref())?;
-    clean(&directory).map_err(|e| Error::general("cannot clean the new system").because(e))?;
-    let (size, entries) = measure(&directory).map_err(|e| Error::general("cannot read the new system").because(e))?;
+    clean::system(&directory).map_err(|e| Error::general("cannot clean the new system").because(e))?;
+    let (size, entries) =
+        clean::measure(&directory).map_err(|e| Error::general("cannot read the new system").because(e))?;
     // What a mirror holds changes, so one recipe makes many layers: the time is a part of the name.
     let recipe = Digest::of(format!("{RECIPE} {VARIANT} {INCLUDE} {debian} {} {mirror}", wish.suite).as_bytes());
     let made = now();
@@ -178,17 +175,20 @@ fn is_ubuntu(suite: &str) -> bool {
     })
 }
 
+/// Whether a text is a mirror's URL that can stand in a line of sources.list(5).
+pub(super) fn check_mirror(url: &str) -> Result<()> {
+    if url.contains("://") && !url.starts_with('[') && !url.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return Ok(());
+    }
+    Err(Error::general(format!("'{}' is no URL of a mirror", url.escape_debug())))
+}
+
 /// `--mirror`, else PRONTO_MIRROR, else the mirror that this host's own apt is configured with.
 fn mirror_for(wish: &Wish<'_>) -> Result<String> {
     let given =
         wish.mirror.map(str::to_owned).or_else(|| std::env::var("PRONTO_MIRROR").ok().filter(|m| !m.is_empty()));
     if let Some(url) = given {
-        let plain = !url.chars().any(|c| c.is_whitespace() || c.is_control());
-        return if plain && url.contains("://") {
-            Ok(url)
-        } else {
-            Err(Error::general(format!("'{}' is no URL of a mirror", url.escape_debug())))
-        };
+        return check_mirror(&url).map(|()| url);
     }
     let origin = if is_ubuntu(wish.suite) { "Ubuntu" } else { "Debian" };
     let none = |why: String| {
@@ -219,55 +219,6 @@ fn host_architecture() -> Result<String> {
             .map(str::to_owned)
             .ok_or_else(|| Error::general("Debian does not know this machine's architecture")),
     }
-}
-
-/// Takes out what must not be the same in two systems, and what only weighs. Everything is looked up inside the tree.
-fn clean(directory: &Path) -> std::io::Result<()> {
-    let root = Root::open(directory)?;
-    let wipe = |dir: &str, unwanted: &dyn Fn(&[u8]) -> bool| -> std::io::Result<()> {
-        if !root.is_dir(dir) {
-            return Ok(());
-        }
-        let parent = root.open_at(Path::new(dir), nix::fcntl::OFlag::O_DIRECTORY | nix::fcntl::OFlag::O_RDONLY)?;
-        let inside = Root::from_fd(parent, Path::new(dir));
-        for name in root.read_dir(dir)?.into_iter().filter(|n| unwanted(n.as_bytes())) {
-            fs::remove_tree(&inside.proc_path().join(name))?;
-        }
-        Ok(())
-    };
-    wipe("var/lib/apt/lists", &|name| name != b"partial")?;
-    wipe("var/cache/apt", &|name| name.ends_with(b".bin"))?;
-    wipe("etc/ssh", &|name| name.starts_with(b"ssh_host_"))?;
-    wipe("var/lib/systemd", &|name| name == b"random-seed" || name == b"credential.secret")?;
-    wipe("var/lib/dbus", &|name| name == b"machine-id")?;
-    wipe("etc", &|name| name == b"resolv.conf" || name == b"hostname")?;
-    // Empty, not gone: without the file systemd takes the first boot for an installation and enables units by its presets
-    // (machine-id(5), "First Boot Semantics").
-    let flags = nix::fcntl::OFlag::O_WRONLY | nix::fcntl::OFlag::O_TRUNC | nix::fcntl::OFlag::O_NOFOLLOW;
-    match root.open_at(Path::new("etc/machine-id"), flags) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e),
-        _ => Ok(()),
-    }
-}
-
-/// Bytes and number of all files; hard links count once.
-fn measure(directory: &Path) -> std::io::Result<(u64, u64)> {
-    let (mut size, mut entries) = (0, 0);
-    let mut seen = BTreeMap::new();
-    let mut pending = vec![directory.to_owned()];
-    while let Some(dir) = pending.pop() {
-        for entry in std::fs::read_dir(dir)? {
-            let entry = entry?;
-            let meta = entry.metadata()?;
-            entries += 1;
-            if meta.is_dir() {
-                pending.push(entry.path());
-            } else if meta.is_file() && (meta.nlink() == 1 || seen.insert((meta.dev(), meta.ino()), ()).is_none()) {
-                size += meta.size();
-            }
-        }
-    }
-    Ok((size, entries))
 }
 
 fn key_part(suite: &str) -> String {
@@ -333,34 +284,5 @@ mod tests {
         let text = "I: running apt-get update\nErr:1 http://m.example x Release\nW: hm\nE: apt-get update failed\n";
         assert_eq!(reason(text), "Err:1 http://m.example x Release; E: apt-get update failed");
         assert_eq!(reason("a\nb\n\nc\nd\n"), "b; c; d");
-    }
-
-    #[test]
-    fn what_must_differ_is_taken_out() {
-        let dir = tempfile::tempdir().unwrap();
-        let put = |path: &str| {
-            let path = dir.path().join(path);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write_volatile(&path, b"x", 0o644).unwrap();
-        };
-        let gone = [
-            "etc/hostname",
-            "etc/ssh/ssh_host_rsa_key",
-            "var/lib/apt/lists/x_InRelease",
-            "var/lib/systemd/random-seed",
-        ];
-        let kept = [
-            "etc/passwd",
-            "etc/ssh/sshd_config",
-            "var/lib/dpkg/status",
-            "var/lib/systemd/deb-systemd-helper-enabled/x",
-        ];
-        gone.iter().chain(&kept).for_each(|path| put(path));
-        put("etc/machine-id");
-        clean(dir.path()).unwrap();
-        assert!(gone.iter().all(|path| !dir.path().join(path).exists()));
-        assert!(kept.iter().all(|path| dir.path().join(path).exists()));
-        assert_eq!(std::fs::read(dir.path().join("etc/machine-id")).unwrap(), b"");
-        assert_eq!(measure(dir.path()).unwrap().0, 4);
     }
 }

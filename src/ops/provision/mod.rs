@@ -1,12 +1,24 @@
-//! Making systems that boot: a whole one from a package mirror ([`bootstrap`]). What a newcomer would get wrong: this runs
-//! programs of the guest's architecture, so what interprets them must be registered first.
+//! Making systems that boot: a whole one from a package mirror ([`bootstrap`]), or an image without an init that gets one by
+//! its own package manager, as a layer of its own that every later domain of that image uses at once. What a newcomer would
+//! get wrong: this runs programs of the guest's architecture, so what interprets them must be registered first.
 
 pub mod bootstrap;
+mod clean;
+mod install;
+pub mod recipe;
+
+use std::fmt::Write;
+use std::path::Path;
 
 use super::inspect::Facts;
-use super::{Ctx, Interrupt, Result};
+use super::{Ctx, Error, Interrupt, Kind, Result, interpreter, tree};
 use crate::arch::Profiles;
 use crate::domain::{Artifact, Layer};
+use crate::image::Digest;
+use crate::store::layers::{self, Claimed, Meta};
+use crate::sys::mount::Overlay;
+use crate::sys::root::Root;
+use recipe::Recipe;
 
 /// What is wished for.
 #[derive(Debug, Clone, Copy)]
@@ -15,17 +27,150 @@ pub struct Wish<'a> {
     pub mirror: Option<&'a str>,
     /// Register the interpreter with the C flag.
     pub credentials: bool,
+    /// The domain for which it is done: reserved, and locked by this process.
+    pub uuid: &'a str,
 }
 
 /// Gives an image without an init systemd and dbus, by its own package manager, as a stored layer keyed by its parents.
-/// `None`: this image cannot be given one (no package manager that is known).
+/// `None`: there is nothing in it that could be given one. Errors: [`Kind::Create`] when it has no package manager that is
+/// known, or that one fails; nothing is left half-made.
 pub fn provision(
-    _ctx: &Ctx,
-    _artifact: &Artifact,
-    _facts: &Facts,
-    _profiles: &Profiles,
-    _wish: &Wish<'_>,
-    _interrupt: &mut Interrupt,
+    ctx: &Ctx,
+    artifact: &Artifact,
+    facts: &Facts,
+    profiles: &Profiles,
+    wish: &Wish<'_>,
+    interrupt: &mut Interrupt,
 ) -> Result<Option<Layer>> {
-    Ok(None)
+    let label = &artifact.label;
+    let Some(profile) = facts.profile.as_deref().and_then(|p| profiles.find(p).ok()).filter(|_| facts.has_os) else {
+        return Ok(None);
+    };
+    wish.mirror.map(bootstrap::check_mirror).transpose()?;
+    let lowers = tree::lowers(&ctx.store, artifact);
+    let (recipe, key) = plan(ctx, artifact, facts, wish.mirror)?;
+    let there = || layers::meta(&ctx.store, &key);
+    let waiting = || ctx.report.note(&format!("another pronto is installing systemd in {label}: waiting for it"));
+    let claim = match layers::claim(&ctx.store, &key, there, waiting)? {
+        Claimed::There(_) => return Ok(Some(Layer::Stored(key))),
+        Claimed::Mine(claim) => claim,
+    };
+    interrupt.check()?;
+    if wish.mirror.is_some() && !recipe.mirrored {
+        ctx.report.note(&format!("--mirror is for apt: {} uses the image's own sources", recipe.program));
+    }
+    interpreter::ensure(ctx, profile, facts, wish.credentials)?;
+    layers::sweep(&ctx.store)?;
+    let upper = claim.directory()?;
+    // overlayfs's own directory has a claim, too, so that nobody sweeps it away. Nobody waits for it but a sweep.
+    let Claimed::Mine(beside) = layers::claim(&ctx.store, &format!("{key}-work"), || Ok(None::<()>), || ())? else {
+        return Err(Error::general("a claim was given twice"));
+    };
+    let work = beside.directory()?;
+    let job = install::Job { uuid: wish.uuid, label, lowers, upper: upper.clone(), work, recipe: &recipe };
+    install::install(ctx, job, interrupt)?;
+    drop(beside);
+    let (size, entries) = finish(&upper, &recipe)
+        .map_err(|e| Error::new(Kind::Create, format!("cannot clean the new layer of '{label}'")).because(e))?;
+    claim.publish(&key, Meta { size, entries, opaque_root: false, parent: artifact.digest.clone(), boot: None })?;
+    layers::settle(&ctx.store, std::slice::from_ref(&key))?;
+    Ok(Some(Layer::Stored(key)))
+}
+
+fn finish(upper: &Path, recipe: &Recipe) -> std::io::Result<(u64, u64)> {
+    clean::layer(upper, recipe)?;
+    clean::measure(upper)
+}
+
+/// What is to be done, and the name of what comes of it. Errors: the image cannot be given an init.
+fn plan(ctx: &Ctx, artifact: &Artifact, facts: &Facts, mirror: Option<&str>) -> Result<(Recipe, String)> {
+    let failed = |e: std::io::Error| Error::new(Kind::Create, format!("cannot read '{}'", artifact.label)).because(e);
+    let lowers = tree::lowers(&ctx.store, artifact);
+    let tree = Overlay { lowers, upper: None }.detached().map_err(failed)?;
+    let root = Root::from_fd(tree, Path::new(&artifact.label));
+    let recipe = recipe::recipe(facts.os_release.as_ref(), &|path| root.exists(path), mirror).map_err(|refusal| {
+        Error::new(Kind::Create, format!("'{}' has no init, and cannot be given one", artifact.label))
+            .because(refusal)
+            .hint(format!("run one command in it: pronto run {} -- COMMAND", artifact.label))
+    })?;
+    let key = key(artifact, &recipe).map_err(failed)?;
+    Ok((recipe, key))
+}
+
+/// A layer belongs to the layers below it and to what was done, which includes the mirror.
+fn key(artifact: &Artifact, recipe: &Recipe) -> std::io::Result<String> {
+    let mut text = format!("init {} {:?} {}", recipe::VERSION, recipe.files, recipe.script());
+    for layer in &artifact.layers {
+        let _ = match layer {
+            Layer::Stored(key) => write!(text, "\nstored {key}"),
+            Layer::Directory(path) => write!(text, "\ndirectory {path:?} {}", stamp(path)?),
+        };
+    }
+    Ok(format!("init-{}", Digest::of(text.as_bytes()).hex()))
+}
+
+/// A user's directory has no digest: what changes when packages or the system in it do is taken instead.
+fn stamp(directory: &Path) -> std::io::Result<String> {
+    const TELLING: [&str; 7] = [
+        ".",
+        "etc/os-release",
+        "usr/lib/os-release",
+        "var/lib/dpkg/status",
+        "var/lib/rpm",
+        "usr/lib/sysimage/rpm",
+        "var/lib/pacman/local",
+    ];
+    let root = Root::open(directory)?;
+    let mut stamp = String::new();
+    for path in TELLING {
+        if let Ok(s) = root.stat(Path::new(path)) {
+            let _ = write!(stamp, "{path} {} {} {} {}.{};", s.st_dev, s.st_ino, s.st_size, s.st_ctime, s.st_ctime_nsec);
+        }
+    }
+    Ok(stamp)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::inspect::OsRelease;
+
+    fn artifact(layers: Vec<Layer>) -> Artifact {
+        Artifact { label: "x".into(), layers, digest: None, platform: None, config: Default::default() }
+    }
+
+    fn apt(mirror: Option<&str>) -> Recipe {
+        let os = OsRelease { version_codename: "bookworm".into(), ..OsRelease::default() };
+        recipe::recipe(Some(&os), &|path| path == "/usr/bin/apt-get", mirror).unwrap()
+    }
+
+    #[test]
+    fn a_layer_belongs_to_its_parents_and_its_recipe() {
+        let stored = |keys: &[&str]| artifact(keys.iter().map(|&k| Layer::Stored(k.into())).collect());
+        let of = |artifact: &Artifact, recipe: &Recipe| key(artifact, recipe).unwrap();
+        let first = of(&stored(&["a", "b"]), &apt(None));
+        assert_eq!(first, of(&stored(&["a", "b"]), &apt(None)));
+        assert!(first.starts_with("init-") && first.len() == 69, "{first}");
+        let others = [
+            of(&stored(&["b", "a"]), &apt(None)),
+            of(&stored(&["a"]), &apt(None)),
+            of(&stored(&["a", "b"]), &apt(Some("http://m.example"))),
+            of(&stored(&["a", "b"]), &apt(Some("http://n.example"))),
+        ];
+        assert!(!others.contains(&first));
+        assert_ne!(others[2], others[3]);
+    }
+
+    #[test]
+    fn a_directory_that_changes_gets_another_layer() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("var/lib/dpkg")).unwrap();
+        let status = dir.path().join("var/lib/dpkg/status");
+        crate::sys::fs::write_volatile(&status, b"one", 0o644).unwrap();
+        let artifact = artifact(vec![Layer::Directory(dir.path().to_owned())]);
+        let first = key(&artifact, &apt(None)).unwrap();
+        assert_eq!(first, key(&artifact, &apt(None)).unwrap());
+        crate::sys::fs::write_volatile(&status, b"two", 0o644).unwrap();
+        assert_ne!(first, key(&artifact, &apt(None)).unwrap());
+    }
 }

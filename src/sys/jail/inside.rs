@@ -348,17 +348,18 @@ fn become_user(spec: &Spec) -> Outcome<'static> {
     }
 }
 
-/// Ignored signals and the mask would outlive execve: Rust programs ignore SIGPIPE, for one.
+/// Ignored signals and the mask would outlive execve: Rust programs ignore SIGPIPE, for one. By system call: libc keeps two
+/// real-time signals for itself and would leave them as they are.
 fn default_signals() {
-    // SAFETY: SIG_DFL runs none of our code; the set is initialised before it is used. SIGKILL, SIGSTOP and libc's own
-    // two real-time signals answer EINVAL, which is fine: they are never ignored.
+    // An all-zero `struct sigaction` of the kernel's: SIG_DFL, no flags, an empty mask.
+    let default = [0u64; 4];
+    let none = 0u64;
+    // SAFETY: the kernel reads both; SIGKILL and SIGSTOP answer EINVAL, which is fine: they are never ignored.
     unsafe {
         for signal in 1..=64 {
-            libc::signal(signal, libc::SIG_DFL);
+            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), 0, size_of_val(&none));
         }
-        let mut none: libc::sigset_t = std::mem::zeroed();
-        libc::sigemptyset(&raw mut none);
-        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());
+        libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const none, 0, size_of_val(&none));
     }
 }
 

@@ -89,8 +89,11 @@ fn nspawn_filters(more: &[&str]) -> Vec<Vec<sock_filter>> {
     for name in ["bin", "lib", "lib64", "sbin"] {
         std::os::unix::fs::symlink(format!("usr/{name}"), dir.path().join(name)).unwrap();
     }
+    static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let machine = format!("pronto-derive-{}-{count}", std::process::id());
     let mut tool = Tool::new("systemd-nspawn")
-        .args(["-q", "--register=no", "--keep-unit", "--pipe", "--bind-ro=/usr"])
+        .args(["-M", &machine, "-q", "--register=no", "--keep-unit", "--pipe", "--bind-ro=/usr"])
         .args(more)
         .arg("-D")
         .arg(dir.path())
@@ -109,6 +112,9 @@ fn nspawn_filters(more: &[&str]) -> Vec<Vec<sock_filter>> {
     let filters = filters_of(payload.expect("nspawn starts sleep"));
     nspawn.kill().unwrap();
     nspawn.wait().unwrap();
+    for left in ["propagate", "unix-export"] {
+        let _ = std::fs::remove_dir_all(format!("/run/systemd/nspawn/{left}/{machine}"));
+    }
     filters
 }
 
