@@ -28,7 +28,8 @@ fn clean(ctx: &Ctx, found: &Domain) -> Result<()> {
     let Some(domain) = store.load(found.name.as_str())?.filter(|d| d.record.uuid == found.record.uuid) else {
         return Ok(store.remove_run(&found.record.uuid)?);
     };
-    if let Some(run) = store.read_run(&domain.record.uuid) {
+    let ran = store.read_run(&domain.record.uuid);
+    if let Some(run) = &ran {
         run.cage.kill();
         for _ in 0..1000 {
             if run.cage.is_empty() {
@@ -40,6 +41,9 @@ fn clean(ctx: &Ctx, found: &Domain) -> Result<()> {
     }
     if domain.record.building || domain.record.spec.rm {
         store.remove_domain(&domain.name, &domain.record.uuid)?;
+    } else if ran.is_none() {
+        // A verb that held a shut-off domain's lock was killed before anything ran.
+        store.remove_run(&domain.record.uuid)?;
     } else {
         let ended = Some(Ended { when: now(), how: "crashed".into() });
         store.write_record(&domain.name, &Record { ended, ..domain.record.clone() })?;

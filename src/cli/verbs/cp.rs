@@ -12,7 +12,8 @@ use crate::ops;
 
 /// Copy files into or out of a domain
 ///
-/// One side is NAME:PATH, the other a path of the host's; '-' is a tar stream on stdin or stdout.
+/// One side is NAME:PATH, the other a path of the host's. The rules are docker's: into an existing directory, DIR/. for what
+/// is in it, links stay links.
 #[derive(Debug, Args)]
 #[command(override_usage = "pronto cp NAME:PATH PATH\n       pronto cp PATH NAME:PATH")]
 pub struct Cp {
