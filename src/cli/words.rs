@@ -10,31 +10,31 @@ use crate::domain::Bind;
 
 /// Reads `90`, `90s`, `2m`, `1h` or `1h30m`; a number alone is seconds. Errors: anything else, nothing, zero.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("'{text}' is no length of time: write 90, 90s, 2m or 1h");
-    let mut seconds: u64 = 0;
+    let wrong = || format!("'{text}' is no length of time: write 90, 90s, 2m, 1h or 500ms");
+    let mut millis: u64 = 0;
     let mut rest = text;
     let mut last_unit = u64::MAX;
     while !rest.is_empty() {
         let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
         let number: u64 = rest[..digits].parse().map_err(|_| wrong())?;
-        let (unit, used) = match rest.as_bytes().get(digits) {
-            None if digits == text.len() => (1, 0),
-            Some(b's') => (1, 1),
-            Some(b'm') => (60, 1),
-            Some(b'h') => (3600, 1),
-            _ => return Err(wrong()),
+        let after = &rest[digits..];
+        let units = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000)];
+        let (name, unit) = match units.into_iter().find(|(name, _)| after.starts_with(name)) {
+            None if digits == text.len() => ("", 1000),
+            Some(unit) => unit,
+            None => return Err(wrong()),
         };
         if unit >= last_unit {
             return Err(wrong());
         }
         last_unit = unit;
-        seconds = number.checked_mul(unit).and_then(|n| n.checked_add(seconds)).ok_or_else(wrong)?;
-        rest = &rest[digits + used..];
+        millis = number.checked_mul(unit).and_then(|n| n.checked_add(millis)).ok_or_else(wrong)?;
+        rest = &after[name.len()..];
     }
-    match seconds {
+    match millis {
         0 if text.is_empty() => Err(wrong()),
         0 => Err("a time-out of nothing would always be over".to_owned()),
-        1..=31_536_000 => Ok(Duration::from_secs(seconds)),
+        1..=31_536_000_000 => Ok(Duration::from_millis(millis)),
         _ => Err(format!("'{text}' is more than a year")),
     }
 }
@@ -175,6 +175,7 @@ mod tests {
         {
             assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
         }
+        assert_eq!(duration("1s500ms"), Ok(Duration::from_millis(1500)));
         for bad in [
             "",
             "0",

@@ -78,6 +78,36 @@ fn copy_from_next_line(old: &mut File, new: &mut File) -> io::Result<u64> {
     }
 }
 
+/// Moves to where the last [`KEEP`] bytes of whole lines begin, out of the first `length` bytes of a log.
+pub fn seek_to_kept(log: &mut File, length: u64) -> io::Result<()> {
+    let Some(start) = length.checked_sub(KEEP).filter(|s| *s > 0) else { return Ok(()) };
+    log.seek(SeekFrom::Start(start - 1))?;
+    let mut byte = [0];
+    while log.read(&mut byte)? == 1 && byte[0] != b'\n' {}
+    Ok(())
+}
+
+/// A console's bytes as a person can read them in an error: without colours, cursor moves and other control characters.
+pub fn plain(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let mut out = String::new();
+    let mut rest = text.chars().peekable();
+    while let Some(c) = rest.next() {
+        match c {
+            // ECMA-48: ESC [ parameters final, ESC ] text BEL; any other escape is two characters long.
+            '\x1b' => match rest.next() {
+                Some('[') => while rest.next().is_some_and(|c| !('@'..='~').contains(&c)) {},
+                Some(']') => while rest.next().is_some_and(|c| c != '\x07') {},
+                _ => {}
+            },
+            '\n' => out.push('\n'),
+            c if c.is_control() => {}
+            c => out.push(c),
+        }
+    }
+    out
+}
+
 /// The last `lines` lines of a log's bytes.
 pub fn last_lines(bytes: &[u8], lines: usize) -> &[u8] {
     let body = bytes.strip_suffix(b"\n").unwrap_or(bytes);
@@ -120,6 +150,23 @@ mod tests {
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
         drop(log);
         assert_eq!(Log::open(&path).unwrap().size(), text.len() as u64);
+    }
+
+    #[test]
+    fn what_is_shown_is_the_last_mebibyte_in_whole_lines() {
+        let mut file = tempfile::tempfile().unwrap();
+        let lines: String = (0..200_000).map(|n| format!("line {n}\n")).collect();
+        file.write_all(lines.as_bytes()).unwrap();
+        seek_to_kept(&mut file, lines.len() as u64).unwrap();
+        let mut shown = String::new();
+        file.read_to_string(&mut shown).unwrap();
+        assert!(shown.len() as u64 <= KEEP && shown.len() as u64 > KEEP - 20);
+        assert!(shown.starts_with("line ") && shown.ends_with("line 199999\n"));
+    }
+
+    #[test]
+    fn people_see_no_escapes() {
+        assert_eq!(plain(b"[\x1b[0;32m  OK  \x1b[0m] a\r\n\x1b]0;title\x07b\x1b(Bc\x00"), "[  OK  ] a\nbBc");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::control::Line;
 use super::exec::write_all;
 use super::{Ctx, Error, Interrupt, Kind, Result};
 use crate::domain::{DomainRef, State};
-use crate::monitor::log::last_lines;
+use crate::monitor::log::{last_lines, seek_to_kept};
 use crate::monitor::protocol::{encode_frame, frame};
 use crate::monitor::{Event, Request};
 use crate::sys::{pty, sock};
@@ -56,7 +56,11 @@ pub fn console(ctx: &Ctx, which: &DomainRef) -> Result<()> {
 
 fn read_up_to(log: &mut File, length: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
-    let _ = log.take(length).read_to_end(&mut bytes);
+    if seek_to_kept(log, length).is_err() {
+        return bytes;
+    }
+    let done = log.stream_position().unwrap_or_default();
+    let _ = log.take(length.saturating_sub(done)).read_to_end(&mut bytes);
     bytes
 }
 
@@ -114,6 +118,8 @@ pub fn logs(ctx: &Ctx, which: &DomainRef, follow: bool) -> Result<()> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         other => other.map_err(failed)?,
     };
+    let length = log.metadata().map_err(failed)?.len();
+    seek_to_kept(&mut log, length).map_err(failed)?;
     loop {
         // Asked before reading: what is written until the end is still read after it.
         let over = !follow || !ctx.store.load(domain.name.as_str())?.is_some_and(|d| d.state.is_active());

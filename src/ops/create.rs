@@ -8,7 +8,7 @@ use super::monitor::{Starter, spawn};
 use super::reserve::{Purpose, Reserved, reserve};
 use super::{Ctx, Error, Interrupt, Kind, Result};
 use crate::domain::{Name, Spec};
-use crate::monitor::Event;
+use crate::monitor::{Event, log};
 use crate::store::domains::Record;
 use crate::sys::lock::Lock;
 
@@ -195,7 +195,8 @@ fn with_console(ctx: &Ctx, console: Option<std::fs::File>, error: Error) -> Erro
     if let Some(mut console) = console {
         let _ = std::io::Read::read_to_end(&mut console, &mut bytes);
     }
-    for line in String::from_utf8_lossy(crate::monitor::log::last_lines(&bytes, 12)).lines() {
+    let text = log::plain(log::last_lines(&bytes, 12));
+    for line in text.lines().filter(|l| !l.trim().is_empty()) {
         ctx.report.warn(&format!("console: {}", line.trim_end()));
     }
     error
