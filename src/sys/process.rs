@@ -4,6 +4,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -92,8 +93,32 @@ impl Tool {
         Err(ToolError::Failed { program: self.program(), status: output.status, stderr: end_of(&output.stderr) })
     }
 
+    /// Has the program killed when the thread that starts it ends, however that ends, and lets it hear every signal. What it
+    /// starts itself is not covered: give it a pid namespace of its own (`unshare --kill-child`) where that matters.
+    #[must_use]
+    pub fn tied(mut self) -> Tool {
+        let parent = std::process::id() as libc::pid_t;
+        let tie = move || {
+            // SAFETY: numbers only; both calls are async-signal-safe.
+            let alone = unsafe {
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong, 0, 0, 0) != 0
+                    || libc::getppid() != parent
+            };
+            super::signal::unblock_all();
+            if alone { Err(io::Error::from_raw_os_error(libc::ESRCH)) } else { Ok(()) }
+        };
+        // SAFETY: the closure allocates nothing and takes no lock; it makes plain system calls.
+        unsafe { std::os::unix::process::CommandExt::pre_exec(&mut self.command, tie) };
+        self
+    }
+
     /// Runs it to its end with each line of stdout and stderr given to `line` as it comes (carriage returns end lines too).
-    pub fn stream(mut self, mut line: impl FnMut(&str)) -> Result<(), ToolError> {
+    pub fn stream(self, line: impl FnMut(&str)) -> Result<(), ToolError> {
+        self.stream_until(None, line).map(|_| ())
+    }
+
+    /// As [`Tool::stream`]; when `stop` can be read before it ends, it is killed. Returns whether it ended by itself.
+    pub fn stream_until(mut self, stop: Option<BorrowedFd<'_>>, mut line: impl FnMut(&str)) -> Result<bool, ToolError> {
         self.log();
         let (mut reader, writer) = pipe().map_err(|e| self.start_error(e))?;
         let copy = writer.try_clone().map_err(|e| self.start_error(e))?;
@@ -104,7 +129,16 @@ impl Tool {
         let mut kept = Vec::new();
         let mut pending = Vec::new();
         let mut buffer = [0; 4096];
+        let mut stopped = false;
         loop {
+            if let Some(stop) = stop.filter(|_| !stopped) {
+                // A signal of another kind ends the wait with nothing ready: the read below waits then.
+                if super::sock::poll(&[(stop, false), (reader.as_fd(), false)], -1).is_ok_and(|ready| ready[0]) {
+                    // What it says from now on is read all the same: the end of the pipe means that nobody is left.
+                    let _ = child.kill();
+                    stopped = true;
+                }
+            }
             match reader.read(&mut buffer) {
                 Ok(0) => break,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
@@ -128,8 +162,8 @@ impl Tool {
             line(&String::from_utf8_lossy(&pending));
         }
         let status = child.wait().map_err(|source| self.start_error(source))?;
-        if status.success() {
-            return Ok(());
+        if stopped || status.success() {
+            return Ok(!stopped);
         }
         Err(ToolError::Failed { program: self.program(), status, stderr: end_of(&kept) })
     }
@@ -253,6 +287,20 @@ mod tests {
         }
         drop_text_pages();
         assert_eq!(shell_line(&["still here"]), "'still here'");
+    }
+
+    #[test]
+    fn a_tool_is_stopped_with_all_that_it_holds() {
+        let (stop, mut tell) = pipe().unwrap();
+        let teller = std::thread::spawn(move || {
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            io::Write::write_all(&mut tell, b"x").unwrap();
+            tell
+        });
+        let begun = std::time::Instant::now();
+        let ended = Tool::new("sleep").arg("30").tied().stream_until(Some(stop.as_fd()), |_| ()).unwrap();
+        assert!(!ended && begun.elapsed().as_secs() < 10);
+        let _ = teller.join();
     }
 
     #[test]

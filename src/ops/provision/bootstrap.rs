@@ -3,12 +3,13 @@
 //! the F flag (`ready` is called for that, before anything is made); mmdebstrap's own check is skipped, for it knows only
 //! entries named `qemu-*` and binaries named `*-static`.
 
+use std::os::fd::AsFd;
 use std::path::Path;
 
 use super::clean;
 use crate::domain::{ImageConfig, Platform, Report};
 use crate::image::{Digest, platform};
-use crate::ops::{Ctx, Error, Result};
+use crate::ops::{Ctx, Error, Interrupt, Result};
 use crate::store::images::{self, Entry};
 use crate::store::layers::{self, Claimed, Meta};
 use crate::sys::process::{Tool, ToolError, find_program};
@@ -17,7 +18,7 @@ use crate::sys::process::{Tool, ToolError, find_program};
 const INCLUDE: &str = "systemd,systemd-sysv,dbus,libpam-systemd";
 const VARIANT: &str = "minbase";
 /// Counts up when the recipe changes in a way that its words do not show.
-const RECIPE: u32 = 1;
+const RECIPE: u32 = 2;
 
 /// What to make.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,6 +119,8 @@ fn argv(debian: &str, suite: &str, directory: &Path, mirror: &str) -> Vec<std::f
         format!("--architectures={debian}").into(),
         format!("--variant={VARIANT}").into(),
         format!("--include={INCLUDE}").into(),
+        // A tree that is not whole is thrown away, and a whole one is synced at once when it is published.
+        "--dpkgopt=force-unsafe-io".into(),
         "--skip=check/qemu".into(),
         suite.into(),
         directory.into(),
@@ -127,22 +130,33 @@ fn argv(debian: &str, suite: &str, directory: &Path, mirror: &str) -> Vec<std::f
 }
 
 fn run(argv: &[std::ffi::OsString], suite: &str, debian: &str, report: &dyn Report) -> Result<()> {
+    let mut interrupt = Interrupt::collect()?;
     let step = report.begin(&format!("making {suite} {debian} from packages"), None);
-    let tool = Tool::new(&argv[0]).args(&argv[1..]).env("DEBIAN_FRONTEND", "noninteractive");
-    let outcome = tool.stream(|line| {
+    // In a pid namespace of its own all that it starts ends with it, and it ends with us.
+    let tool = match find_program("unshare") {
+        Some(unshare) => Tool::new(unshare).args(["--pid", "--fork", "--kill-child", "--mount-proc", "--"]).args(argv),
+        None => Tool::new(&argv[0]).args(&argv[1..]),
+    };
+    let tool = tool.tied().env("DEBIAN_FRONTEND", "noninteractive");
+    let outcome = tool.stream_until(Some(interrupt.as_fd()), |line| {
+        tracing::debug!(target: "pronto::guest", "{}", line.escape_debug());
         if let Some(said) = line.strip_prefix("I: ") {
             step.say(said);
         }
     });
     match outcome {
-        Ok(()) => {
+        Ok(true) => {
             step.done("");
             Ok(())
         }
-        Err(ToolError::Failed { program, stderr, .. }) => {
-            Err(Error::general(format!("{program} cannot make {suite} for {debian}"))
+        Ok(false) => {
+            interrupt.check()?;
+            Err(Error::general(format!("making {suite} for {debian} was stopped")))
+        }
+        Err(ToolError::Failed { stderr, .. }) => {
+            Err(Error::general(format!("mmdebstrap cannot make {suite} for {debian}"))
                 .because(reason(&stderr))
-                .hint("look at all of its output with --verbose; another mirror is taken with --mirror URL"))
+                .hint("see all of its output with --debug; another mirror is taken with --mirror URL"))
         }
         Err(error) => Err(Error::general(format!("cannot make {suite} for {debian}")).because(error)),
     }
@@ -157,7 +171,7 @@ fn reason(output: &str) -> String {
         picked = lines[lines.len().saturating_sub(3)..].to_vec();
     }
     picked.truncate(4);
-    picked.join("; ").escape_debug().to_string()
+    picked.join("; ")
 }
 
 fn need_program(debian: &str) -> Result<()> {
@@ -246,6 +260,7 @@ mod tests {
                 "--architectures=arm64",
                 "--variant=minbase",
                 "--include=systemd,systemd-sysv,dbus,libpam-systemd",
+                "--dpkgopt=force-unsafe-io",
                 "--skip=check/qemu",
                 "bookworm",
                 "/s/a b",

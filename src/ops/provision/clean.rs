@@ -17,10 +17,12 @@ use super::recipe::{self, Recipe};
 use crate::sys::fs;
 use crate::sys::root::{Root, file_type};
 
-/// Cleans a whole system.
+/// Cleans a whole system that mmdebstrap has made.
 pub fn system(directory: &Path) -> io::Result<()> {
     let root = Root::open(directory)?;
     personal(&root)?;
+    // Our options for dpkg.
+    wipe(&root, "etc/dpkg/dpkg.cfg.d", &|name| name == b"99mmdebstrap")?;
     wipe(&root, "var/cache/apt", &|name| name.ends_with(b".bin"))?;
     wipe(&root, "etc", &|name| name == b"resolv.conf" || name == b"hostname")
 }

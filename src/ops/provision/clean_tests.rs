@@ -30,10 +30,12 @@ fn what_must_differ_is_taken_out_of_a_system() {
     PERSONAL.iter().chain(&KEPT[..4]).for_each(|path| put(dir.path(), path, b"x"));
     std::fs::create_dir(dir.path().join("var/lib/apt/lists/partial")).unwrap();
     put(dir.path(), "etc/machine-id", b"0123");
+    put(dir.path(), "etc/dpkg/dpkg.cfg.d/99mmdebstrap", b"force-unsafe-io");
     system(dir.path()).unwrap();
     assert!(PERSONAL.iter().all(|path| !dir.path().join(path).exists()));
     assert!(KEPT.iter().all(|path| dir.path().join(path).exists()));
     assert_eq!(std::fs::read(dir.path().join("etc/machine-id")).unwrap(), b"");
+    assert!(!dir.path().join("etc/dpkg/dpkg.cfg.d/99mmdebstrap").exists());
     assert_eq!(measure(dir.path()).unwrap().0, 4);
 }
 
