@@ -4,6 +4,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::doctor::watches;
 use super::monitor::{Starter, spawn};
 use super::reserve::{Purpose, Reserved, reserve};
 use super::{Ctx, Error, Interrupt, Kind, Result};
@@ -72,8 +73,17 @@ pub struct Booting {
 
 /// Does everything up to the start of the guest's init.
 pub fn boot(ctx: &Ctx, what: &Create, interrupt: &mut Interrupt) -> Result<Booting> {
+    warn_of_watches(ctx);
     let reserved = reserve(ctx, what, Purpose::Boot, interrupt)?;
     start_reserved(ctx, reserved, interrupt)
+}
+
+/// A guest that finds no inotify instance left dies with words that say nothing of that.
+fn warn_of_watches(ctx: &Ctx) {
+    let running = std::fs::read_dir(ctx.store.runs()).map_or(0, |d| d.count() as u64);
+    if watches::guests_that_fit().is_some_and(|fit| running >= fit) {
+        ctx.report.warn(&format!("{running} guests may use up this host's inotify instances: {}", watches::CURE));
+    }
 }
 
 /// Starts a reserved domain: on success the monitor holds the lock and cleans up; on failure it has gone, and we do.

@@ -7,6 +7,7 @@ mod kernel;
 mod kvm;
 mod nspawn;
 mod storage;
+pub mod watches;
 
 use serde::Serialize;
 
@@ -56,6 +57,7 @@ pub fn run(ctx: &Ctx) -> Vec<Finding> {
     all.extend(nspawn::findings());
     all.extend(emulators::findings(ctx));
     all.extend(cgroups::findings());
+    all.extend(watches::findings());
     all.extend(storage::findings(&ctx.store));
     all.extend(kvm::findings());
     all

@@ -96,10 +96,17 @@ impl Starter {
     /// The domain is the user's now and goes on without this command.
     pub fn release(&mut self) -> Result<()> {
         let sent = protocol::send(self.reader.get_mut(), &Request::Release);
-        let answer = sent.and_then(|()| protocol::next_event(&mut self.reader));
+        let mut answer = sent.and_then(|()| protocol::next_event(&mut self.reader));
+        // What happened meanwhile (the guest got ready, it reboots) was on its way before the answer.
+        while matches!(answer, Ok(Some(Event::Ready | Event::Started { .. } | Event::Rebooting))) {
+            answer = protocol::next_event(&mut self.reader);
+        }
         match answer {
-            Ok(Some(_)) => Ok(()),
-            Ok(None) => Err(Error::new(Kind::Create, "the domain ended while it was handed over")),
+            Ok(Some(Event::Ok { .. })) => Ok(()),
+            Ok(Some(Event::Refused { why } | Event::Failed { why })) => {
+                Err(Error::new(Kind::Create, "the domain could not be handed over").because(why))
+            }
+            Ok(_) => Err(Error::new(Kind::Create, "the domain ended while it was handed over")),
             Err(e) => Err(Error::new(Kind::Create, "cannot hand the domain over").because(e)),
         }
     }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use crate::backend::Launch;
 use crate::sys::cgroup::Cage;
 use crate::sys::seccomp::Filter;
-use crate::sys::{jail, mount, ns, pty, signal};
+use crate::sys::{fail, jail, mount, ns, pty, signal};
 
 /// What the child needs, all of it ready.
 #[derive(Debug)]
@@ -64,6 +64,7 @@ impl Stage {
         let step = |what: &'static str| move |e: io::Error| io::Error::new(e.kind(), format!("{what}: {e}"));
         // "0" is the writing process itself: its PID in here is not the one that the cgroup tree knows.
         self.cage.join_guest(0).map_err(|e| io::Error::other(e.to_string()))?;
+        fail::point("namespace")?;
         mount::make_slave().map_err(step("making the mounts slaves"))?;
         mount::tmpfs(&self.base, "mode=0755").map_err(step("a tmpfs for the mount points"))?;
         let root = root_path(&self.base);
