@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use serde_json::json;
 
-use super::guest::{field, is_healthy, is_healthy_within};
+use super::guest::{field, is_healthy_within};
 use super::tar::Tar;
 use crate::common::elf::{Cpu, program};
 use crate::common::fixtures::{self, BARE_AMD64, BARE_ARM64, BOOKWORM_AMD64, BOOKWORM_ARM64, Interpreter};
