@@ -18,7 +18,7 @@ use crate::image::catalogue;
 
 const WORDS: &str = "words";
 
-/// Runs the words (argv[0] first) to their exit code.
+/// Runs the words (the program's own first) to their exit code.
 pub fn run(words: Vec<OsString>) -> u8 {
     if called_as(&words, "hx") {
         Talk::new(false).say("pronto: 'hx' needs the hexagon backend, which comes later; 'pronto' or 'kx' starts guests that share the kernel");

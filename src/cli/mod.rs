@@ -32,7 +32,7 @@ mod xlcfg;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-/// Runs the program with its words (argv[0] first).
+/// Runs the program with its words (the program's own first).
 pub fn main(words: Vec<OsString>) -> ExitCode {
     ExitCode::from(dispatch::run(words))
 }

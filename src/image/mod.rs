@@ -1,4 +1,4 @@
-//! Where images come from: what a word means ([`reference`]), the catalogue of labels, the choice of a platform, registries and
+//! Where images come from: what a word means ([`mod@reference`]), the catalogue of labels, the choice of a platform, registries and
 //! layouts ([`oci`]), tarballs, and the unpacking of all of them into the store's layers. What a newcomer would get wrong: a
 //! layer is unpacked alone, so that it can be shared; whiteouts are converted to what overlayfs reads, and the stacking is
 //! done by whoever runs the image.

@@ -30,6 +30,8 @@ pub struct Server<'a> {
     asked: Option<How>,
     deadline: Option<Instant>,
     ready: bool,
+    /// The command that started the domain has gone without handing it over.
+    orphaned: bool,
     /// Input that the console has not taken yet.
     typed: Vec<u8>,
 }
@@ -67,6 +69,7 @@ pub fn serve(guest: &mut dyn Guest, listener: UnixListener, log: Log, starter: U
         asked: None,
         deadline: None,
         ready: false,
+        orphaned: false,
         typed: Vec::new(),
     };
     server.run_to_the_end();
@@ -113,7 +116,7 @@ impl Server<'_> {
     }
 
     fn over(mut self, how: &str) {
-        let orphan = self.clients.iter().any(|c| c.role == Role::Starter);
+        let orphan = self.orphaned || self.clients.iter().any(|c| c.role == Role::Starter);
         self.guest.finish(how, orphan);
         self.tell_all(&Event::Ended { how: how.to_owned() });
         // A last chance for slow console clients: half a second, then they are left behind.
@@ -172,28 +175,17 @@ impl Server<'_> {
     }
 
     fn forget_the_gone(&mut self) {
+        if !self.clients.iter().any(|c| c.gone) {
+            return;
+        }
         if self.clients.iter().any(|c| c.gone && c.role == Role::Starter) {
             // The command that started this domain died before it was done: what it began ends.
+            self.orphaned = true;
             self.asked = Some(How::Kill);
             self.guest.kill();
-            // It stays a starter's domain: keep the mark, so that the end discards it.
-            self.clients.retain(|c| !c.gone || c.role == Role::Starter);
-            self.clients.iter_mut().filter(|c| c.role == Role::Starter).for_each(|c| c.gone = false);
-            self.starter_is_dead();
-        } else if self.clients.iter().any(|c| c.gone) {
-            self.clients.retain(|c| !c.gone);
-            drop_text_pages();
         }
-    }
-
-    /// A dead starter's connection would be readable for ever: a silent socket takes its place.
-    fn starter_is_dead(&mut self) {
-        let Ok((silent, other)) = UnixStream::pair() else { return };
-        std::mem::forget(other);
-        if let Ok(client) = Client::new(silent, Role::Starter) {
-            self.clients.retain(|c| c.role != Role::Starter);
-            self.clients.push(client);
-        }
+        self.clients.retain(|c| !c.gone);
+        drop_text_pages();
     }
 
     fn console(&mut self) {

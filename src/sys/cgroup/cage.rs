@@ -1,15 +1,5 @@
-//! A domain's control groups: one per domain, in the v2 tree where there is one, in v1 hierarchies for what v2 lacks there.
-//! What a newcomer would get wrong: on a hybrid host the v2 tree has no controllers, yet freezing, killing and CPU times
-//! work in it (they belong to cgroup v2's core); only limits need a controller.
-//!
-//! ```text
-//! <base>/            pronto/<machine> in the v2 tree, or the transient scope that systemd delegated to us
-//!   monitor/         the monitor itself
-//!   guest/           nspawn, which makes payload/ and supervisor/ below; frozen, killed and limited as a whole
-//! <v1 controller>/pronto/<machine>/      only for controllers that v2 does not have here
-//! ```
-//!
-//! Source: kernel cgroup-v2.rst, cgroup-v1/*.rst.
+//! The cgroups of one domain: made, limited, frozen, killed, asked and removed as one. What a newcomer would get wrong: it is
+//! plain data that any command reads from the run record; nothing is released when it is dropped.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,51 +9,8 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-/// Where the hierarchies are mounted.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Hierarchies {
-    /// The v2 tree.
-    pub v2: Option<PathBuf>,
-    /// v1 mount points by controller (`memory`, `cpu`, `name=systemd`).
-    pub v1: BTreeMap<String, PathBuf>,
-}
-
-impl Hierarchies {
-    /// Reads the text of `/proc/self/mountinfo` (proc(5)).
-    pub fn parse(mountinfo: &str) -> Hierarchies {
-        let mut found = Hierarchies::default();
-        for line in mountinfo.lines() {
-            let Some((left, right)) = line.split_once(" - ") else { continue };
-            let Some(point) = left.split(' ').nth(4) else { continue };
-            let mut right = right.split(' ');
-            match right.next() {
-                Some("cgroup2") => found.v2 = Some(PathBuf::from(point)),
-                Some("cgroup") => {
-                    for option in right.nth(1).unwrap_or_default().split(',') {
-                        found.v1.insert(option.to_owned(), PathBuf::from(point));
-                    }
-                }
-                _ => {}
-            }
-        }
-        found
-    }
-
-    /// This host's.
-    pub fn here() -> Hierarchies {
-        Hierarchies::parse(&fs::read_to_string("/proc/self/mountinfo").unwrap_or_default())
-    }
-
-    /// Whether the v2 tree has this controller.
-    pub fn v2_has(&self, controller: &str) -> bool {
-        self.v2.as_ref().is_some_and(|v2| words(&v2.join("cgroup.controllers")).iter().any(|w| w == controller))
-    }
-
-    /// Whether a limit by this controller can be enforced here.
-    pub fn can_limit(&self, controller: &str) -> bool {
-        self.v2_has(controller) || self.v1.contains_key(controller)
-    }
-}
+use super::files::{each_below, field, first_line, make_dir, remove_below, write};
+use super::{Error, Hierarchies};
 
 /// What a domain may use at most.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -74,22 +21,6 @@ pub struct Limits {
     pub cpus: Option<u32>,
     /// The CPUs it may run on, `0-1,3`.
     pub cpuset: Option<String>,
-}
-
-/// Why a domain's cgroup could not be made.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// A directory or file of a hierarchy.
-    #[error("{}: {source}", path.display())]
-    Io {
-        /// Which one.
-        path: PathBuf,
-        /// As the system call.
-        source: io::Error,
-    },
-    /// A limit was asked for that nothing here can enforce.
-    #[error("this host has no '{0}' cgroup controller that pronto can use, so the limit could not be enforced")]
-    NoController(&'static str),
 }
 
 /// The cgroups of one domain. It is stored in the run record, so any command can find them again.
@@ -383,106 +314,9 @@ impl Cage {
     }
 }
 
-/// The v2 cgroup of this process as a directory, out of `/proc/self/cgroup`.
-pub fn own_v2(here: &Hierarchies) -> Option<PathBuf> {
-    let text = fs::read_to_string("/proc/self/cgroup").ok()?;
-    let path = text.lines().find_map(|l| l.strip_prefix("0::/"))?;
-    Some(here.v2.as_ref()?.join(path))
-}
-
-/// Moves process `pid` into the cgroups that `like` is in. Errors: as writing cgroup.procs; v1 hierarchies are joined where
-/// they can be.
-pub fn join_like(here: &Hierarchies, pid: u32, like: i32) -> io::Result<()> {
-    let text = fs::read_to_string(format!("/proc/{like}/cgroup"))?;
-    for line in text.lines() {
-        let mut parts = line.splitn(3, ':');
-        let (Some(_), Some(controllers), Some(path)) = (parts.next(), parts.next(), parts.next()) else { continue };
-        let path = path.trim_start_matches('/');
-        if controllers.is_empty() {
-            if let Some(v2) = &here.v2 {
-                fs::OpenOptions::new()
-                    .write(true)
-                    .open(v2.join(path).join("cgroup.procs"))
-                    .and_then(|mut f| io::Write::write_all(&mut f, pid.to_string().as_bytes()))?;
-            }
-        } else if let Some(mount) = controllers.split(',').find_map(|c| here.v1.get(c)) {
-            let _ = write(&mount.join(path).join("cgroup.procs"), &pid.to_string());
-        }
-    }
-    Ok(())
-}
-
-fn make_dir(dir: &Path) -> Result<(), Error> {
-    let mut last = Ok(());
-    // The parent may be removed by the end of another domain between the two mkdirs of create_dir_all.
-    for _ in 0..10 {
-        last = fs::create_dir_all(dir);
-        if last.is_ok() {
-            return Ok(());
-        }
-    }
-    last.map_err(|source| Error::Io { path: dir.to_owned(), source })
-}
-
-fn write(file: &Path, value: &str) -> Result<(), Error> {
-    let open = fs::OpenOptions::new().write(true).open(file);
-    open.and_then(|mut f| io::Write::write_all(&mut f, value.as_bytes()))
-        .map_err(|source| Error::Io { path: file.to_owned(), source })
-}
-
-fn first_line(file: &Path) -> String {
-    fs::read_to_string(file).unwrap_or_default().lines().next().unwrap_or_default().to_owned()
-}
-
-fn words(file: &Path) -> Vec<String> {
-    fs::read_to_string(file).unwrap_or_default().split_whitespace().map(str::to_owned).collect()
-}
-
-fn field(file: &Path, key: &str) -> Option<u64> {
-    let text = fs::read_to_string(file).ok()?;
-    text.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix(' ')?.parse().ok())
-}
-
-fn each_below(dir: &Path, visit: &mut impl FnMut(&Path)) {
-    visit(dir);
-    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|t| t.is_dir()) {
-            each_below(&entry.path(), visit);
-        }
-    }
-}
-
-fn remove_below(dir: &Path) {
-    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|t| t.is_dir()) {
-            remove_below(&entry.path());
-            let _ = fs::remove_dir(entry.path());
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const HYBRID: &str = "\
-24 23 0:21 / /sys/fs/cgroup rw shared:4 - tmpfs tmpfs rw,mode=755
-25 24 0:22 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory
-26 24 0:23 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct
-27 24 0:24 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,name=systemd
-28 24 0:25 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw
-";
-
-    #[test]
-    fn hierarchies_of_a_hybrid_host() {
-        let found = Hierarchies::parse(HYBRID);
-        assert_eq!(found.v2.as_deref(), Some(Path::new("/sys/fs/cgroup/unified")));
-        assert_eq!(found.v1["cpuacct"], Path::new("/sys/fs/cgroup/cpu,cpuacct"));
-        assert_eq!(found.v1["name=systemd"], Path::new("/sys/fs/cgroup/systemd"));
-        let pure = Hierarchies::parse("30 23 0:26 / /sys/fs/cgroup rw shared:4 - cgroup2 cgroup2 rw,nsdelegate\n");
-        assert_eq!(pure.v2.as_deref(), Some(Path::new("/sys/fs/cgroup")));
-        assert!(pure.v1.is_empty());
-    }
 
     #[test]
     fn a_cage_is_made_limited_and_gone() {
