@@ -248,7 +248,9 @@ pub fn pull(ctx: &Ctx, image: &str, arch: Option<&str>, force: bool, mirror: Opt
     let platforms = arch.map(super::registry::platforms_named).transpose()?;
     // A bootstrap and a URL are only asked again when that was said: they have no cheap way to tell that nothing is new.
     let ask = force || asks_cheaply(image);
-    obtain_as(ctx, image, &Wish { platforms: platforms.as_deref(), force: ask, mirror, ready: &|_| Ok(()) })
+    let profiles = super::registry::profiles()?;
+    let ready = |debian: &str| super::interpreter::ready_for(ctx, &profiles, debian, true);
+    obtain_as(ctx, image, &Wish { platforms: platforms.as_deref(), force: ask, mirror, ready: &ready })
 }
 
 fn asks_cheaply(image: &str) -> bool {

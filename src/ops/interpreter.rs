@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::inspect::Facts;
 use super::{Ctx, Error, Kind, Result, registry};
-use crate::arch::Profile;
+use crate::arch::{Profile, Profiles};
 use crate::backend::nspawn::emulation;
 use crate::store::domains::Emulated;
 use crate::sys::fs;
@@ -17,6 +17,12 @@ pub fn ensure(ctx: &Ctx, profile: &Profile, facts: &Facts, credentials: bool) ->
         let (major, minor, patch) = e.version;
         Emulated { interpreter: e.interpreter, version: format!("{major}.{minor}.{patch}"), layer: false }
     }))
+}
+
+/// Before packages of a foreign architecture (Debian's name) are unpacked and configured here: what runs their scripts.
+pub fn ready_for(ctx: &Ctx, profiles: &Profiles, debian: &str, credentials: bool) -> Result<()> {
+    let profile = profiles.find(debian).map_err(|e| Error::new(Kind::Create, e.to_string()))?;
+    ensure(ctx, profile, &Facts::default(), credentials).map(|_| ())
 }
 
 /// Writes the emulation layer of a guest with these facts below `dir`. Returns whether there is anything in it.

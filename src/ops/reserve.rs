@@ -75,7 +75,7 @@ pub fn reserve(ctx: &Ctx, what: &Create, purpose: Purpose<'_>, interrupt: &mut I
         make_room(ctx, name, what.replace)?;
     }
     let platforms = wanted.map(|p| registry::platforms(p, what.spec.arch.as_deref().unwrap_or(&p.name)));
-    let ready = |debian: &str| ready_for(ctx, &profiles, debian, !what.no_credentials);
+    let ready = |debian: &str| interpreter::ready_for(ctx, &profiles, debian, !what.no_credentials);
     let (platforms, mirror) = (platforms.as_deref(), what.mirror.as_deref());
     let wish = images::Wish { platforms, force: false, mirror, ready: &ready };
     let artifact = images::obtain_as(ctx, &what.spec.image, &wish)?.artifact;
@@ -109,12 +109,6 @@ fn injected(e: std::io::Error) -> Error {
 fn wanted<'a>(profiles: &'a Profiles, spec: &Spec) -> Result<Option<&'a Profile>> {
     let Some(arch) = &spec.arch else { return Ok(None) };
     profiles.find(arch).map(Some).map_err(|e| Error::new(Kind::Usage, e.to_string()))
-}
-
-/// Before packages of a foreign architecture (Debian's name) are unpacked and configured here: what runs their scripts.
-fn ready_for(ctx: &Ctx, profiles: &Profiles, debian: &str, credentials: bool) -> Result<()> {
-    let profile = profiles.find(debian).map_err(|e| Error::new(Kind::Create, e.to_string()))?;
-    interpreter::ensure(ctx, profile, &Facts::default(), credentials).map(|_| ())
 }
 
 /// A name that is given must be free before anything is fetched for it.
