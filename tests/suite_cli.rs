@@ -328,7 +328,11 @@ fn usage_is_said_as_xl_says_it() {
         ),
         ("create a/b -v /a", 2, "pronto: --volume: '/a' says nothing of where it goes: write SRC:DST or SRC:DST:ro\n"),
         ("create a/b -v /a:b", 2, "pronto: --volume: the path in the guest must be absolute, 'b' is not\n"),
-        ("create a/b --timeout 5x", 2, "pronto: --timeout: '5x' is no length of time: write 90, 90s, 2m, 1h or 500ms\n"),
+        (
+            "create a/b --timeout 5x",
+            2,
+            "pronto: --timeout: '5x' is no length of time: write 90, 90s, 2m, 1h or 500ms\n",
+        ),
         ("create a/b --network wifi", 2, "pronto: --network: 'wifi' is no network of this backend: host or none\n"),
         ("binfmt", 2, "'pronto binfmt' requires at least 1 argument.\n"),
         ("arch show", 2, "'pronto arch show' requires at least 1 argument.\n"),
