@@ -18,6 +18,8 @@ pub struct Profile {
     pub uname: String,
     /// The name of our binfmt entry; architectures that one interpreter runs share one.
     pub binfmt: String,
+    /// Other architectures whose programs a real machine of this one runs too, by their profiles' names.
+    pub also: Vec<String>,
     /// How its ELF files are known.
     pub elf: ElfRule,
     /// What registries call it.

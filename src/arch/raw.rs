@@ -15,6 +15,8 @@ struct Raw {
     triplet: String,
     uname: String,
     binfmt: String,
+    #[serde(default)]
+    also: Vec<String>,
     elf: RawElf,
     oci: RawOci,
     qemu_user: RawUser,
@@ -129,7 +131,7 @@ fn check(file: &str, raw: Raw) -> Result<Profile, String> {
 fn check_names(raw: &Raw) -> Result<(), String> {
     let more = [&raw.name, &raw.debian, &raw.triplet, &raw.uname, &raw.binfmt, &raw.oci.architecture];
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "_-.".contains(c);
-    let names = more.into_iter().chain(&raw.aliases).chain(&raw.qemu_user.programs);
+    let names = more.into_iter().chain(&raw.aliases).chain(&raw.also).chain(&raw.qemu_user.programs);
     match names.into_iter().find(|n| n.is_empty() || n.starts_with(['.', '-']) || !n.chars().all(plain)) {
         Some(bad) => Err(format!("'{}' is no name: use a-z, 0-9, '_', '-' and '.'", bad.escape_debug())),
         None if raw.binfmt.starts_with("pronto-") => Ok(()),
@@ -154,6 +156,7 @@ fn build(raw: Raw) -> Profile {
         triplet: raw.triplet,
         uname: raw.uname,
         binfmt: raw.binfmt,
+        also: raw.also,
         elf: ElfRule { class: raw.elf.class, data, machine: raw.elf.machine, flags },
         oci: Oci { architecture: raw.oci.architecture, variants: raw.oci.variants, default: raw.oci.default },
         qemu_user: QemuUser {

@@ -41,8 +41,23 @@ pub struct Plan {
     pub notify: String,
     /// Whether the guest gets a cgroup v2 tree (every systemd since 247 can; 257 and newer need it).
     pub unified_cgroup: bool,
+    /// The ids of the guest's user namespace: the first one of 65536 on the host. The root is shown under them already.
+    pub ids: Option<u32>,
+    /// A program that runs first and becomes the guest's init later, and that init; nspawn looks for the init when none.
+    pub gate: Option<Gate>,
     /// Whether our own seccomp filter is installed already, so that nspawn need not build its own.
     pub fenced: bool,
+}
+
+/// What stands before a guest's init (see `sys::gate`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gate {
+    /// Where the waiting program is, as the guest's first process sees it.
+    pub program: PathBuf,
+    /// The init that it becomes.
+    pub init: PathBuf,
+    /// How many descriptors nspawn has inherited for it, from 3 on.
+    pub descriptors: u32,
 }
 
 /// A program to start: words (the program first) and variables.

@@ -8,6 +8,7 @@
 //! kernel        one registry (a mounted binfmt_misc): list, register, remove, who wins
 //! interpreter   the qemu-user binaries of this host: found, checked, their versions
 //! native        what the host runs itself, found out by trying
+//! private       a registry that one guest alone sees
 //! demands       which QEMU is too old for which guest: pure
 //! register      for this boot and durable, undone when it fails
 //! status        the rows that people see
@@ -19,6 +20,7 @@ mod entry;
 mod interpreter;
 mod kernel;
 mod native;
+mod private;
 mod register;
 mod status;
 
@@ -28,6 +30,7 @@ pub use entry::{Entry, Flags, Kind, LineError};
 pub use interpreter::{Interpreter, Version, best, candidates};
 pub use kernel::{Registered, Registry, ident};
 pub use native::{host_profile, runs_itself};
+pub use private::private;
 pub use register::{Emulator, Host, Made, Snapshot};
 pub use status::{Pinned, Row};
 

@@ -5,11 +5,12 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
 use super::{near, words, xlcfg};
-use crate::domain::{Action, Network, size};
+use crate::domain::{Action, Network, Registry, size};
 
 /// The keys that are obeyed.
 pub const KEYS: &[&str] = &[
     "arch",
+    "binfmt",
     "cpus",
     "hostname",
     "maxmem",
@@ -19,6 +20,7 @@ pub const KEYS: &[&str] = &[
     "on_crash",
     "on_poweroff",
     "on_reboot",
+    "userns",
     "vcpus",
 ];
 
@@ -41,6 +43,10 @@ pub struct Settings {
     pub arch: Option<String>,
     /// `network`.
     pub network: Option<Network>,
+    /// `userns`.
+    pub userns: Option<bool>,
+    /// `binfmt`.
+    pub binfmt: Option<Registry>,
     /// `on_poweroff`.
     pub on_poweroff: Option<Action>,
     /// `on_reboot`.
@@ -90,6 +96,8 @@ impl Settings {
             "vcpus" => self.vcpus = Some(vcpus(&value)?),
             "cpus" => self.cpus = words::cpus(&value)?,
             "network" => self.network = Some(network(&value)?),
+            "userns" => self.userns = Some(truth(&value)?),
+            "binfmt" => self.binfmt = Some(registry(&value)?),
             "on_poweroff" => self.on_poweroff = Some(action(&value)?),
             "on_reboot" => self.on_reboot = Some(action(&value)?),
             "on_crash" => self.on_crash = Some(action(&value)?),
@@ -163,6 +171,24 @@ pub fn network(text: &str) -> Result<Network, String> {
     }
 }
 
+/// Reads `private` or `host`. Errors: anything else.
+pub fn registry(text: &str) -> Result<Registry, String> {
+    match text {
+        "private" => Ok(Registry::Private),
+        "host" => Ok(Registry::Host),
+        other => Err(format!("'{other}' is no registry of interpreters: private or host")),
+    }
+}
+
+/// xl writes truth as a number.
+fn truth(text: &str) -> Result<bool, String> {
+    match text {
+        "1" | "yes" | "true" => Ok(true),
+        "0" | "no" | "false" => Ok(false),
+        other => Err(format!("'{other}' is neither 1 nor 0")),
+    }
+}
+
 fn action(text: &str) -> Result<Action, String> {
     match text {
         "destroy" => Ok(Action::Destroy),
@@ -211,6 +237,8 @@ mod tests {
             "on_poweroff=restart",
             "on_reboot=\"destroy\";",
             "on_crash='restart'",
+            "userns=0",
+            "binfmt=host",
         ])
         .unwrap();
         let want = Settings {
@@ -225,6 +253,8 @@ mod tests {
             on_poweroff: Some(Action::Restart),
             on_reboot: Some(Action::Destroy),
             on_crash: Some(Action::Restart),
+            userns: Some(false),
+            binfmt: Some(Registry::Host),
         };
         assert_eq!(all, want);
         for key in KEYS {

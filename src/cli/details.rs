@@ -75,6 +75,8 @@ fn ours(what: &Create) -> Value {
         "hostname": spec.hostname,
         "cpus": spec.cpus,
         "network": spec.network,
+        "userns": spec.userns,
+        "binfmt": spec.binfmt,
         "binds": binds,
         "env": env,
         "mirror": what.mirror,
@@ -84,6 +86,6 @@ fn ours(what: &Create) -> Value {
         "wait": what.wait,
         "timeout": what.timeout.map(|t| t.as_secs()),
         "keep": what.keep,
-        "no_credentials": what.no_credentials,
+        "no_credentials": spec.no_credentials,
     })
 }

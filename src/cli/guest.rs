@@ -10,7 +10,7 @@ use super::config::{self, Settings};
 use super::failure::Failure;
 use super::front::Globals;
 use super::words::{self, Variable};
-use crate::domain::{Bind, DomainRef, Name, Network, Spec};
+use crate::domain::{Bind, DomainRef, Name, Network, Registry, Spec};
 use crate::ops::create::{Create, Created};
 use crate::ops::exec::Command;
 use crate::ops::{self, Ctx, Kind};
@@ -36,6 +36,15 @@ pub struct GuestOptions {
     /// Where Debian and Ubuntu packages come from [env: PRONTO_MIRROR]
     #[arg(long, value_name = "URL")]
     pub mirror: Option<String>,
+    /// Give the guest ids of its own, or fail: its root is nobody on the host (the default, where this host can)
+    #[arg(long, conflicts_with = "no_userns")]
+    pub userns: bool,
+    /// Let the guest's root be the host's root, behind fences only
+    #[arg(long)]
+    pub no_userns: bool,
+    /// Where a foreign guest's interpreter is registered: for this guest alone, or on the host
+    #[arg(long, value_name = "private|host", value_parser = config::registry)]
+    pub binfmt: Option<Registry>,
     /// If an interpreter must be registered, leave setuid programs in guests without their privilege
     #[arg(long)]
     pub no_credentials: bool,
@@ -117,6 +126,9 @@ pub fn request(
         vcpus: keys.vcpus,
         cpus: keys.cpus,
         network: either("network", options.network, keys.network)?.unwrap_or_default(),
+        userns: either("userns", options.userns.then_some(true).or(options.no_userns.then_some(false)), keys.userns)?,
+        binfmt: either("binfmt", options.binfmt, keys.binfmt)?,
+        no_credentials: options.no_credentials,
         binds: options.volumes.into_iter().map(absolute).collect::<Result<_, _>>()?,
         env: environment(options.env),
         on_poweroff: keys.on_poweroff.unwrap_or_default(),
@@ -133,7 +145,6 @@ pub fn request(
         keep: false,
         paused: false,
         mirror: mirror(options.mirror),
-        no_credentials: options.no_credentials,
     })
 }
 

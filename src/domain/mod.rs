@@ -12,5 +12,5 @@ pub mod state;
 pub use artifact::{Artifact, ImageConfig, Layer, Platform};
 pub use name::{DomainRef, Name, NameError};
 pub use report::{Quiet, Report, Step};
-pub use spec::{Action, Bind, Network, Spec};
+pub use spec::{Action, Bind, Network, Registry, Spec};
 pub use state::State;

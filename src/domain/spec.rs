@@ -26,6 +26,12 @@ pub struct Spec {
     pub cpus: Option<String>,
     /// How it is connected.
     pub network: Network,
+    /// Whether the guest runs in a user namespace with ids of its own; `None`: where this host can.
+    pub userns: Option<bool>,
+    /// Where a foreign guest's interpreter is registered; `None`: in the guest's own namespace where this kernel can.
+    pub binfmt: Option<Registry>,
+    /// Register its interpreter without the C flag: setuid programs lose their privilege.
+    pub no_credentials: bool,
     /// Host directories and files to show in the guest.
     pub binds: Vec<Bind>,
     /// Variables for the guest's init or command.
@@ -49,6 +55,16 @@ pub enum Network {
     Host,
     /// It has a loopback interface only.
     None,
+}
+
+/// Whose registry of interpreters (binfmt_misc) a foreign guest's programs are found through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Registry {
+    /// The guest's own, which nobody else sees and which ends with it (Linux 6.7).
+    Private,
+    /// The host's.
+    Host,
 }
 
 /// What happens after a domain has ended by itself (xl.cfg's `on_*`; `preserve` and core dumps are not for kernel-sharing guests).

@@ -32,8 +32,6 @@ pub struct Create {
     pub paused: bool,
     /// Where Debian and Ubuntu packages come from (`--mirror`, `PRONTO_MIRROR`).
     pub mirror: Option<String>,
-    /// Register the interpreter without the C flag (setuid programs lose their privilege).
-    pub no_credentials: bool,
 }
 
 /// What came of it.

@@ -202,7 +202,12 @@ impl Entered {
         let keep = Sets::of(order.leader).map_err(fault("cannot read the guest's capabilities"))?.bounding;
         let here = Hierarchies::here();
         cgroup::join_like(&here, std::process::id(), order.leader).map_err(fault("cannot join the guest's cgroup"))?;
-        ns::enter(pidfd.as_fd(), namespaces_unlike_ours(order.leader)).map_err(fault("cannot enter the guest"))?;
+        let namespaces = namespaces_unlike_ours(order.leader);
+        ns::enter(pidfd.as_fd(), namespaces).map_err(fault("cannot enter the guest"))?;
+        if namespaces.contains(CloneFlags::CLONE_NEWUSER) {
+            // The host's root has no number in there; the guest's root has all that is left to do.
+            become_root_inside().map_err(|e| fault("cannot become the guest's root")(e.into()))?;
+        }
         Ok(Entered { fence: Filter::for_host(), keep })
     }
 
@@ -276,6 +281,14 @@ impl Entered {
         let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL);
         Ok(())
     }
+}
+
+fn become_root_inside() -> nix::Result<()> {
+    use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
+    let (uid, gid) = (Uid::from_raw(0), Gid::from_raw(0));
+    setgroups(&[])?;
+    setresgid(gid, gid, gid)?;
+    setresuid(uid, uid, uid)
 }
 
 /// The namespaces in which `leader` is not with us: setns(2) refuses a user namespace that one is in already.

@@ -9,7 +9,7 @@ use super::{Ctx, Error, Kind, Result};
 use crate::arch::Profiles;
 use crate::domain::{Artifact, Layer};
 use crate::sys::fs;
-use crate::sys::mount::Overlay;
+use crate::sys::overlay::Overlay;
 use crate::sys::root::Root;
 
 /// What an image holds. Stored layers never change, so what was found in them is kept in the cache; a directory of the
@@ -71,6 +71,6 @@ fn look(ctx: &Ctx, artifact: &Artifact, profiles: &Profiles) -> Result<Facts> {
 fn open_tree(ctx: &Ctx, artifact: &Artifact) -> Result<Root> {
     let failed = |e: std::io::Error| Error::new(Kind::Create, format!("cannot read '{}'", artifact.label)).because(e);
     let lowers = super::tree::lowers(&ctx.store, artifact);
-    let tree = Overlay { lowers, upper: None }.detached().map_err(failed)?;
+    let tree = Overlay { lowers, ..Overlay::default() }.detached().map_err(failed)?;
     Ok(Root::from_fd(tree, Path::new(&artifact.label)))
 }

@@ -54,7 +54,7 @@ pub struct Wish<'a> {
     pub mirror: Option<&'a str>,
     /// Called before a system of a foreign architecture (Debian's name) is made from packages: an interpreter for it must be
     /// registered, with the F flag, when it returns.
-    pub ready: &'a dyn Fn(&str) -> Result<()>,
+    pub ready: &'a bootstrap::Ready<'a>,
 }
 
 impl std::fmt::Debug for Wish<'_> {
@@ -66,7 +66,7 @@ impl std::fmt::Debug for Wish<'_> {
 /// An image, present or fetched now. With `force` its source is asked again; layers that are there already are never fetched
 /// twice. `mirror` is where a bootstrap takes its packages from. Errors: see [`image::Error`]; nothing is left half-made.
 pub fn obtain(ctx: &Ctx, word: &str, platforms: Platforms<'_>, force: bool, mirror: Option<&str>) -> Result<Artifact> {
-    obtain_as(ctx, word, &Wish { platforms, force, mirror, ready: &|_| Ok(()) }).map(|pulled| pulled.artifact)
+    obtain_as(ctx, word, &Wish { platforms, force, mirror, ready: &|_| Ok(Vec::new()) }).map(|pulled| pulled.artifact)
 }
 
 /// As [`obtain`], with everything that can be wished for; says too whether anything was fetched.
@@ -249,7 +249,7 @@ pub fn pull(ctx: &Ctx, image: &str, arch: Option<&str>, force: bool, mirror: Opt
     // A bootstrap and a URL are only asked again when that was said: they have no cheap way to tell that nothing is new.
     let ask = force || asks_cheaply(image);
     let profiles = super::registry::profiles()?;
-    let ready = |debian: &str| super::interpreter::ready_for(ctx, &profiles, debian, true);
+    let ready = |debian: &str| super::interpreter::ready_for(ctx, &profiles, debian, true, None);
     obtain_as(ctx, image, &Wish { platforms: platforms.as_deref(), force: ask, mirror, ready: &ready })
 }
 
@@ -392,7 +392,7 @@ mod tests {
             booted: "never".into(),
             note: None,
         };
-        let wish = Wish { platforms: None, force: false, mirror: None, ready: &|_| Ok(()) };
+        let wish = Wish { platforms: None, force: false, mirror: None, ready: &|_| Ok(Vec::new()) };
         let error =
             from_catalogue(&ctx, &row, &crate::ops::registry::platforms_named("arm64").unwrap(), &wish).unwrap_err();
         let refused = "registry 127.0.0.1:1 cannot be reached: Connection refused";

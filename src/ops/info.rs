@@ -8,14 +8,12 @@ use std::path::Path;
 use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
 
 use super::list::count_cpus;
-use super::{Ctx, Error, Result, registry};
+use super::{Ctx, Error, Result, isolation, registry};
 use crate::binfmt::{self, Host};
 use crate::sys::cgroup::Hierarchies;
 use crate::sys::process::{Tool, find_program};
 
 /// What a user of a shared host must know (docs/security.md).
-const FENCES: &str = "guests share the host's kernel; until they run in user namespaces their root is the host's root behind \
-                      nspawn's fences";
 const CPUS: &str = "/sys/devices/system/cpu";
 
 type Line = (String, String);
@@ -32,7 +30,7 @@ pub fn info(ctx: &Ctx) -> Result<Vec<Line>> {
     let mut lines = machine()?;
     lines.extend(ours(ctx)?);
     lines.extend(architectures(ctx)?);
-    lines.push(line("pronto_fences", FENCES));
+    lines.extend(isolation::describe(ctx).into_iter().map(|(name, text)| line(name, &text)));
     Ok(lines)
 }
 

@@ -4,25 +4,47 @@
 use std::path::Path;
 
 use super::inspect::Facts;
-use super::{Ctx, Error, Kind, Result, registry};
+use super::registry::{self, Found};
+use super::{Ctx, Error, Kind, Result, isolation};
 use crate::arch::{Profile, Profiles};
 use crate::backend::nspawn::emulation;
+use crate::domain::Registry;
 use crate::store::domains::Emulated;
 use crate::sys::fs;
 
-/// What runs a tree with these facts: `None` means this CPU itself. Registers the interpreter for this boot.
-pub fn ensure(ctx: &Ctx, profile: &Profile, facts: &Facts, credentials: bool) -> Result<Option<Emulated>> {
-    let emulator = registry::emulator(ctx, profile, facts, credentials).map_err(|e| e.with_kind(Kind::Create))?;
-    Ok(emulator.map(|e| {
-        let (major, minor, patch) = e.version;
-        Emulated { interpreter: e.interpreter, version: format!("{major}.{minor}.{patch}"), layer: false }
+/// What runs a tree with these facts: `None` means this CPU itself. Unless it is to be `private` to the guest, the interpreter
+/// is registered for this boot.
+pub fn ensure(
+    ctx: &Ctx,
+    profile: &Profile,
+    facts: &Facts,
+    credentials: bool,
+    private: bool,
+) -> Result<Option<Emulated>> {
+    let found = registry::emulator(ctx, profile, facts, credentials, private);
+    Ok(found.map_err(|e| e.with_kind(Kind::Create))?.map(|found| {
+        let (interpreter, (major, minor, patch), private) = match found {
+            Found::Host(by) => (by.interpreter, by.version, Vec::new()),
+            Found::Private(by, lines) => (by.path, by.version, lines),
+        };
+        let init = facts.init.as_ref().map(|i| i.path.clone()).unwrap_or_default();
+        Emulated { interpreter, version: format!("{major}.{minor}.{patch}"), layer: false, private, init }
     }))
 }
 
-/// Before packages of a foreign architecture (Debian's name) are unpacked and configured here: what runs their scripts.
-pub fn ready_for(ctx: &Ctx, profiles: &Profiles, debian: &str, credentials: bool) -> Result<()> {
+/// Before packages of a foreign architecture (Debian's name) are unpacked and configured here: what runs their scripts. The
+/// lines are for a registry of interpreters of the work's own; without any, the host's has what is needed.
+pub fn ready_for(
+    ctx: &Ctx,
+    profiles: &Profiles,
+    debian: &str,
+    credentials: bool,
+    asked: Option<Registry>,
+) -> Result<Vec<String>> {
     let profile = profiles.find(debian).map_err(|e| Error::new(Kind::Create, e.to_string()))?;
-    ensure(ctx, profile, &Facts::default(), credentials).map(|_| ())
+    let private = asked != Some(Registry::Host) && isolation::can_be_private().is_ok() && isolation::user_namespaces();
+    let by = ensure(ctx, profile, &Facts::default(), credentials, private)?;
+    Ok(by.map(|by| by.private).unwrap_or_default())
 }
 
 /// Writes the emulation layer of a guest with these facts below `dir`. Returns whether there is anything in it.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::control::Line;
 use super::create::{self, Create, Created};
-use super::{Ctx, Error, Interrupt, Kind, Result, facts, inspect, interpreter, registry, reserve, sweep};
+use super::{Ctx, Error, Interrupt, Kind, Result, facts, inspect, interpreter, isolation, registry, reserve, sweep};
 use crate::domain::{DomainRef, Name, State};
 use crate::monitor::{Event, How, Request};
 use crate::store::domains::Domain;
@@ -224,10 +224,14 @@ fn prepare_again(ctx: &Ctx, domain: &mut Domain) -> Result<()> {
     inspect::check(&facts, profiles.find(&domain.record.arch).ok())?;
     let Some(profile) = facts.profile.as_deref().and_then(|p| profiles.find(p).ok()) else { return Ok(()) };
     let layer = domain.record.emulated.as_ref().is_some_and(|e| e.layer);
-    domain.record.emulated = interpreter::ensure(ctx, profile, &facts, true)?.map(|mut by| {
-        by.layer = layer;
-        by
-    });
+    let isolation = isolation::decide(ctx, &domain.record.spec, &domain.record.artifact)?;
+    domain.record.userns = isolation.userns;
+    let credentials = !domain.record.spec.no_credentials;
+    domain.record.emulated =
+        interpreter::ensure(ctx, profile, &facts, credentials, isolation.private)?.map(|mut by| {
+            by.layer = layer;
+            by
+        });
     Ok(ctx.store.write_record(&domain.name, &domain.record)?)
 }
 

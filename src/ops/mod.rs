@@ -2,6 +2,7 @@
 //! would get wrong: a verb never prints and never exits; it returns data, or an [`Error`] whose kind the front turns into an
 //! exit code.
 
+pub mod apart;
 pub mod console;
 pub mod control;
 pub mod copy;
@@ -10,10 +11,12 @@ pub mod doctor;
 pub mod enter;
 pub mod exec;
 pub mod facts;
+pub mod ids;
 pub mod images;
 pub mod info;
 pub mod inspect;
 pub mod interpreter;
+pub mod isolation;
 pub mod lifecycle;
 pub mod list;
 pub mod monitor;
@@ -193,6 +196,7 @@ impl std::os::fd::AsFd for Interrupt {
 /// The hidden verbs: programs of our own that other verbs start (`__monitor`, `__enter`). `None`: no such one.
 pub fn internal(words: &[std::ffi::OsString]) -> Option<u8> {
     match words.first()?.to_str()? {
+        "__apart" => Some(apart::main(&words[1..])),
         "__enter" => Some(enter::main(&words[1..])),
         "__monitor" => Some(monitor::main(&words[1..])),
         _ => None,

@@ -7,7 +7,7 @@ use std::path::Path;
 use super::inspect::Facts;
 use super::{Ctx, Error, Result, need_root};
 use crate::arch::{self, Profile, Profiles, UnknownArch};
-use crate::binfmt::{self, Emulator, Host, Level, Made, Row};
+use crate::binfmt::{self, Emulator, Host, Interpreter, Level, Made, Row};
 use crate::sys::host;
 
 /// Where an administrator puts profiles of their own: `NAME.toml` each.
@@ -118,9 +118,25 @@ pub fn unregister(ctx: &Ctx, names: &[String]) -> Result<Vec<Made>> {
     failed.map_or(Ok(gone), |error| Err(error.into()))
 }
 
-/// Brings what a guest of `profile` needs in force for this boot: nothing where the host runs it itself. The interpreter is
-/// checked against the guest first, so that a guest that cannot boot costs no registration. Says in one line when it registered.
-pub fn emulator(ctx: &Ctx, profile: &Profile, facts: &Facts, credentials: bool) -> Result<Option<Emulator>> {
+/// What runs a guest's programs, and where the kernel learns of it.
+#[derive(Debug, Clone)]
+pub enum Found {
+    /// The host's registry has it in force.
+    Host(Emulator),
+    /// The guest shall have these lines (binfmt.d(5)) in a registry of its own.
+    Private(Interpreter, Vec<String>),
+}
+
+/// Finds what a guest of `profile` needs: nothing where the host runs it itself. The interpreter is checked against the guest
+/// first. With `private` nothing on the host is changed; otherwise it is in force for this boot when this returns, and it is
+/// said in one line if that was new.
+pub fn emulator(
+    ctx: &Ctx,
+    profile: &Profile,
+    facts: &Facts,
+    credentials: bool,
+    private: bool,
+) -> Result<Option<Found>> {
     if binfmt::runs_itself(profile)? {
         return Ok(None);
     }
@@ -133,6 +149,10 @@ pub fn emulator(ctx: &Ctx, profile: &Profile, facts: &Facts, credentials: bool) 
         }
         ctx.report.warn(&format!("{}: {}", problem.text, problem.cure));
     }
+    if private {
+        let lines = private_lines(&host, profile, &best, credentials)?;
+        return Ok(Some(Found::Private(best, lines)));
+    }
     let emulator = host.ensure(profile, credentials)?;
     if emulator.registered_now {
         let (major, minor, patch) = emulator.version;
@@ -143,7 +163,25 @@ pub fn emulator(ctx: &Ctx, profile: &Profile, facts: &Facts, credentials: bool) 
             emulator.interpreter.display()
         ));
     }
-    Ok(Some(emulator))
+    Ok(Some(Found::Host(emulator)))
+}
+
+/// The entries for a registry of a guest's own: its architecture, and those that a real machine of it runs too.
+fn private_lines(host: &Host, profile: &Profile, by: &Interpreter, credentials: bool) -> Result<Vec<String>> {
+    let line = |entry: binfmt::Entry| {
+        let line = entry.line().map_err(binfmt::Error::from)?;
+        String::from_utf8(line).map_err(|e| Error::general("an interpreter's path is not UTF-8").because(e))
+    };
+    let mut lines = vec![line(binfmt::for_profile(profile, &by.path, credentials))?];
+    for also in profile.also.iter().filter_map(|name| host.profiles.find(name).ok()) {
+        // It is an extra: a host that runs it itself, or has no interpreter for it, is fine.
+        if !binfmt::runs_itself(also).unwrap_or(true) {
+            if let Ok(found) = binfmt::best(also, &host.profiles, host.cache.as_deref()) {
+                lines.push(line(binfmt::for_profile(also, &found.path, credentials))?);
+            }
+        }
+    }
+    Ok(lines)
 }
 
 /// The OCI platforms that serve an architecture as the user wrote it (`arm64`, `linux/arm/v6`, `armhf`), best first.

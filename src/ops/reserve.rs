@@ -6,6 +6,7 @@ use std::ffi::OsString;
 
 use super::create::Create;
 use super::inspect::{self, Facts};
+use super::isolation::{self, Isolation};
 use super::{Ctx, Error, Interrupt, Kind, Result, facts, images, interpreter, provision, registry, sweep};
 use crate::arch::{Profile, Profiles};
 use crate::domain::{Artifact, Name, Spec, State};
@@ -75,7 +76,8 @@ pub fn reserve(ctx: &Ctx, what: &Create, purpose: Purpose<'_>, interrupt: &mut I
         make_room(ctx, name, what.replace)?;
     }
     let platforms = wanted.map(|p| registry::platforms(p, what.spec.arch.as_deref().unwrap_or(&p.name)));
-    let ready = |debian: &str| interpreter::ready_for(ctx, &profiles, debian, !what.no_credentials);
+    let (credentials, asked) = (!what.spec.no_credentials, what.spec.binfmt);
+    let ready = |debian: &str| interpreter::ready_for(ctx, &profiles, debian, credentials, asked);
     let (platforms, mirror) = (platforms.as_deref(), what.mirror.as_deref());
     let wish = images::Wish { platforms, force: false, mirror, ready: &ready };
     let artifact = images::obtain_as(ctx, &what.spec.image, &wish)?.artifact;
@@ -90,12 +92,14 @@ pub fn reserve(ctx: &Ctx, what: &Create, purpose: Purpose<'_>, interrupt: &mut I
         _ => {}
     }
     inspect::check(&facts, wanted).map_err(|e| e.with_kind(Kind::Create))?;
+    let isolation = isolation::decide(ctx, &what.spec, &reserved.record.artifact)?;
+    reserved.record.userns = isolation.userns;
     let boot = matches!(purpose, Purpose::Boot);
     if boot && facts.init.is_none() {
-        facts = give_init(ctx, &mut reserved, &facts, &profiles, what, interrupt)?;
+        facts = give_init(ctx, &mut reserved, &facts, &profiles, (what, isolation), interrupt)?;
     }
     fail::point("interpreter").map_err(injected)?;
-    prepare_interpreter(ctx, &mut reserved, &profiles, &facts, !what.no_credentials, boot)?;
+    prepare_interpreter(ctx, &mut reserved, &profiles, &facts, isolation, boot)?;
     fail::point("record").map_err(injected)?;
     ctx.store.write_record(&reserved.name, &reserved.record)?;
     interrupt.check()?;
@@ -130,6 +134,7 @@ fn take_name(ctx: &Ctx, what: &Create, artifact: Artifact) -> Result<Reserved> {
         artifact,
         arch: String::new(),
         emulated: None,
+        userns: false,
         building: true,
         created: now(),
         ended: None,
@@ -161,12 +166,13 @@ fn give_init(
     reserved: &mut Reserved,
     facts: &Facts,
     profiles: &Profiles,
-    what: &Create,
+    (what, isolation): (&Create, Isolation),
     interrupt: &mut Interrupt,
 ) -> Result<Facts> {
     let artifact = &reserved.record.artifact;
     let uuid = &reserved.record.uuid;
-    let wish = provision::Wish { mirror: what.mirror.as_deref(), credentials: !what.no_credentials, uuid };
+    let wish =
+        provision::Wish { mirror: what.mirror.as_deref(), credentials: !what.spec.no_credentials, uuid, isolation };
     let Some(layer) = provision::provision(ctx, artifact, facts, profiles, &wish, interrupt)? else {
         return Err(cannot_boot(&artifact.label, facts));
     };
@@ -192,7 +198,7 @@ fn prepare_interpreter(
     reserved: &mut Reserved,
     profiles: &Profiles,
     facts: &Facts,
-    credentials: bool,
+    isolation: Isolation,
     boot: bool,
 ) -> Result<()> {
     let Some(profile) = facts.profile.as_deref().and_then(|p| profiles.find(p).ok()) else {
@@ -202,7 +208,9 @@ fn prepare_interpreter(
         ));
     };
     reserved.record.arch.clone_from(&profile.name);
-    let Some(mut by) = interpreter::ensure(ctx, profile, facts, credentials)? else { return Ok(()) };
+    let credentials = !reserved.record.spec.no_credentials;
+    let by = interpreter::ensure(ctx, profile, facts, credentials, isolation.private)?;
+    let Some(mut by) = by else { return Ok(()) };
     fail::point("emulation").map_err(injected)?;
     if boot {
         let dir = ctx.store.domain(reserved.name.as_str()).join("emulation");

@@ -9,13 +9,14 @@ use std::time::{Duration, Instant};
 use super::create::Create;
 use super::exec::{Command, Relay};
 use super::reserve::{Purpose, Reserved, reserve};
-use super::{Ctx, Error, Interrupt, Kind, Result, tree};
+use super::{Ctx, Error, Interrupt, Kind, Result, ids, tree};
 use crate::backend::direct::{self, Plan};
 use crate::domain::{ImageConfig, Network};
 use crate::store::domains::{Run, now};
 use crate::sys::cgroup::{Cage, Hierarchies, Limits};
 use crate::sys::jail::Jail;
-use crate::sys::{mount, ns, pty, sock};
+use crate::sys::overlay::Mapping;
+use crate::sys::{mount, ns, pty, sock, userns};
 
 /// How long a command may take to obey a signal before it is killed.
 const OBEY: Duration = Duration::from_millis(1200);
@@ -33,6 +34,8 @@ pub fn run(ctx: &Ctx, mut create: Create, command: Command) -> Result<u8> {
 #[derive(Debug)]
 pub struct Held {
     cage: Cage,
+    /// Its ids are nobody else's as long as it runs.
+    claim: Option<ids::Claim>,
 }
 
 impl Drop for Held {
@@ -61,22 +64,29 @@ pub fn start(ctx: &Ctx, reserved: &Reserved, command: Command) -> Result<(Jail, 
     let spec = &record.spec;
     let limits = Limits { memory: spec.memory, cpus: spec.vcpus, cpuset: spec.cpus.clone() };
     run.cage = Cage::light(&Hierarchies::here(), &run.machine, &limits).map_err(|e| cannot(e.to_string()))?;
-    let held = Held { cage: run.cage.clone() };
+    let mut held = Held { cage: run.cage.clone(), claim: None };
     ctx.store.write_run(&record.uuid, &run)?;
     let dir = ctx.store.domain(reserved.name.as_str());
-    let (root, _) = tree::writable(&ctx.store, record, &dir).map_err(cannot)?;
-    let plan = plan(reserved, root, command, &run.cage)?;
+    let claim = record.userns.then(|| ids::take(&record.uuid)).transpose().map_err(|e| cannot(e.to_string()))?;
+    let range = claim.as_ref().map(|c| c.range);
+    let mapping = range.map(Mapping::of).transpose().map_err(|e| cannot(e.to_string()))?;
+    let (root, _) = tree::writable(&ctx.store, record, &dir, mapping.clone()).map_err(cannot)?;
+    let mut plan = plan(reserved, root, command, &run.cage, mapping.as_ref())?;
+    plan.ids = range;
+    plan.private = record.emulated.as_ref().map(|by| by.private.clone()).unwrap_or_default();
     let back = run.cage.borrow_v1().map_err(|e| cannot(e.to_string()))?;
     let started = direct::start(plan);
     drop(back);
     let jail = started.map_err(|e| failed(&e))?;
+    run.ids = range;
     run.leader = jail.pid();
     run.leader_start = ns::start_time(run.leader).unwrap_or_default();
     ctx.store.write_run(&record.uuid, &run)?;
+    held.claim = claim;
     Ok((jail, held))
 }
 
-fn plan(reserved: &Reserved, root: OwnedFd, command: Command, cage: &Cage) -> Result<Plan> {
+fn plan(reserved: &Reserved, root: OwnedFd, command: Command, cage: &Cage, ids: Option<&Mapping>) -> Result<Plan> {
     let spec = &reserved.record.spec;
     let config = &reserved.record.artifact.config;
     let mut env = variables(config);
@@ -84,8 +94,12 @@ fn plan(reserved: &Reserved, root: OwnedFd, command: Command, cage: &Cage) -> Re
     env.extend(command.env);
     let mut binds = Vec::new();
     for bind in &spec.binds {
-        let source = mount::clone_tree(&bind.source, true)
-            .map_err(|e| Error::general(format!("cannot share {}", bind.source.display())).because(e))?;
+        let cloned = match ids {
+            Some(mapping) => userns::mapped_clone(&bind.source, &mapping.namespace).map(|(tree, _)| tree),
+            None => mount::clone_tree(&bind.source, true),
+        };
+        let source =
+            cloned.map_err(|e| Error::general(format!("cannot share {}", bind.source.display())).because(e))?;
         binds.push(direct::Bind { source, target: bind.target.clone(), read_only: bind.read_only });
     }
     let words = words(config, command.words);
@@ -108,6 +122,8 @@ fn plan(reserved: &Reserved, root: OwnedFd, command: Command, cage: &Cage) -> Re
         tty: command.tty.unwrap_or_else(|| pty::is_terminal(std::io::stdin()) && pty::is_terminal(std::io::stdout())),
         resolv_conf: std::fs::read("/etc/resolv.conf").ok().filter(|_| !private),
         cgroup,
+        ids: None,
+        private: Vec::new(),
     })
 }
 

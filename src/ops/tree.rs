@@ -8,7 +8,7 @@ use crate::domain::{Artifact, Layer};
 use crate::store::Store;
 use crate::store::domains::Record;
 use crate::sys::fs;
-use crate::sys::mount::Overlay;
+use crate::sys::overlay::{Mapping, Overlay};
 
 /// The image's trees, the topmost first.
 pub fn lowers(store: &Store, artifact: &Artifact) -> Vec<PathBuf> {
@@ -19,8 +19,9 @@ pub fn lowers(store: &Store, artifact: &Artifact) -> Vec<PathBuf> {
     artifact.layers.iter().rev().map(path).collect()
 }
 
-/// A domain's tree, writable, and whether this is its first start. `dir` is the domain's directory.
-pub fn writable(store: &Store, record: &Record, dir: &Path) -> Result<(OwnedFd, bool), String> {
+/// A domain's tree, writable, and whether this is its first start. `dir` is the domain's directory; `ids` are those of the
+/// guest that will see it.
+pub fn writable(store: &Store, record: &Record, dir: &Path, ids: Option<Mapping>) -> Result<(OwnedFd, bool), String> {
     let text = |e: std::io::Error| e.to_string();
     let mut stack = Vec::new();
     if record.emulated.as_ref().is_some_and(|e| e.layer) {
@@ -35,7 +36,7 @@ pub fn writable(store: &Store, record: &Record, dir: &Path) -> Result<(OwnedFd, 
     if first {
         set_root_mode(&record.artifact, &upper)?;
     }
-    let overlay = Overlay { lowers: stack, upper: Some((upper, work)) };
+    let overlay = Overlay { lowers: stack, upper: Some((upper, work)), ids };
     let tree = overlay.detached().map_err(|e| format!("cannot stack the layers: {e}"))?;
     Ok((tree, first))
 }

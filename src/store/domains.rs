@@ -12,6 +12,7 @@ use crate::domain::{Artifact, DomainRef, Name, Spec, State};
 use crate::sys::cgroup::Cage;
 use crate::sys::fs;
 use crate::sys::lock::Lock;
+use crate::sys::userns::Range;
 
 /// What persists of a domain: `domains/<name>/domain.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +29,9 @@ pub struct Record {
     /// How its programs are run, when not by this CPU.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub emulated: Option<Emulated>,
+    /// Whether it runs in a user namespace with ids of its own.
+    #[serde(default)]
+    pub userns: bool,
     /// Its creator is not done: whoever finds it so without a holder removes it.
     #[serde(default)]
     pub building: bool,
@@ -47,6 +51,12 @@ pub struct Emulated {
     pub version: String,
     /// Whether an emulation layer lies in the domain's directory.
     pub layer: bool,
+    /// The lines for the guest's own registry of interpreters (binfmt.d(5)); none: the host's registry is used.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub private: Vec<String>,
+    /// The guest's init, which cannot be found by running anything before the interpreter is registered.
+    #[serde(default)]
+    pub init: PathBuf,
 }
 
 /// How a run ended.
@@ -76,6 +86,8 @@ pub struct Run {
     pub started: u64,
     /// Its cgroups.
     pub cage: Cage,
+    /// The ids of its user namespace, if it has one.
+    pub ids: Option<Range>,
     /// Whether the guest said that it is up.
     pub ready: bool,
     /// Whether it was asked to stop.
@@ -273,6 +285,7 @@ mod tests {
             },
             arch: "arm64".into(),
             emulated: None,
+            userns: false,
             building: true,
             created: 1,
             ended: None,

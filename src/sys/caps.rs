@@ -158,6 +158,11 @@ pub fn drop_to(keep: Mask) -> io::Result<()> {
     }))
 }
 
+/// Makes every permitted capability of this thread effective. Errors: as capset(2).
+pub fn raise_permitted() -> io::Result<()> {
+    set(get()?.map(|half| Half { effective: half.permitted, ..half }))
+}
+
 /// `struct __user_cap_data_struct`: 32 of the capabilities.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]

@@ -5,7 +5,7 @@
 use std::io;
 
 /// Every point, in the order in which `create` passes them.
-pub const POINTS: [&str; 16] = [
+pub const POINTS: [&str; 17] = [
     "resolve",
     "reserve",
     "inspect",
@@ -19,6 +19,7 @@ pub const POINTS: [&str; 16] = [
     "console",
     "guest-start",
     "leader",
+    "registry",
     "run-record",
     "ready",
     "handover",

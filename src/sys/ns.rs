@@ -62,6 +62,17 @@ unsafe fn clone(flags: u64, pidfd: &mut RawFd) -> libc::c_long {
     unsafe { libc::syscall(libc::SYS_clone, flags, 0, pidfd as *mut RawFd, 0, 0) }
 }
 
+/// A fork with these clone(2) flags (no CLONE_VM, no CLONE_PIDFD). Returns 0 in the child.
+///
+/// # Safety
+/// A caller with several threads must only make system calls in the child and never return from it: another thread may
+/// have held the allocator's lock.
+pub unsafe fn raw_clone(flags: u64) -> libc::c_long {
+    let mut unused: RawFd = -1;
+    // SAFETY: a null stack makes it a fork; without CLONE_PIDFD the kernel writes nothing to `unused`.
+    unsafe { clone(flags, &mut unused) }
+}
+
 /// Ends this process at once, without running destructors or exit handlers that belong to the parent.
 pub fn leave(status: i32) -> ! {
     // SAFETY: _exit(2) does not return and touches no memory of ours.
@@ -133,23 +144,32 @@ pub fn enter(pidfd: BorrowedFd<'_>, flags: CloneFlags) -> io::Result<()> {
 }
 
 /// This program as a sealed copy in memory: a guest that gets at `/proc/PID/exe` of a process of ours on its way into the
-/// guest reaches this copy, never the file on the host. Source: memfd_create(2), F_ADD_SEALS.
+/// guest reaches this copy, never the file on the host.
 pub fn sealed_self() -> io::Result<OwnedFd> {
-    use nix::sys::memfd::{MFdFlags, memfd_create};
-    let copy = memfd_create(c"pronto", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?;
-    let program = std::fs::File::open("/proc/self/exe")?;
-    let mut left = program.metadata()?.len();
-    while left > 0 {
-        let chunk = usize::try_from(left).unwrap_or(usize::MAX).min(1 << 30);
-        match nix::sys::sendfile::sendfile(&copy, &program, None, chunk)? {
-            0 => return Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
-            n => left -= n as u64,
+    sealed(c"pronto", |copy| {
+        let program = std::fs::File::open("/proc/self/exe")?;
+        let mut left = program.metadata()?.len();
+        while left > 0 {
+            let chunk = usize::try_from(left).unwrap_or(usize::MAX).min(1 << 30);
+            match nix::sys::sendfile::sendfile(&*copy, &program, None, chunk)? {
+                0 => return Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
+                n => left -= n as u64,
+            }
         }
-    }
+        Ok(())
+    })
+}
+
+/// A file in memory that nobody can change once `fill` is done with it. Source: memfd_create(2), F_ADD_SEALS.
+pub fn sealed(name: &std::ffi::CStr, fill: impl FnOnce(&mut std::fs::File) -> io::Result<()>) -> io::Result<OwnedFd> {
     use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+    use nix::sys::memfd::{MFdFlags, memfd_create};
+    let copy = memfd_create(name, MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?;
+    let mut file = std::fs::File::from(copy);
+    fill(&mut file)?;
     let seals = SealFlag::F_SEAL_SEAL | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_WRITE;
-    fcntl(&copy, FcntlArg::F_ADD_SEALS(seals))?;
-    Ok(copy)
+    fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
+    Ok(file.into())
 }
 
 /// The PIDs of a process in its pid namespaces, outermost first, out of the text of `/proc/PID/status` (`NSpid:`).
@@ -193,6 +213,20 @@ pub fn keep_for_child(command: &mut std::process::Command, keep: RawFd) {
     unsafe {
         command.pre_exec(move || {
             if libc::fcntl(keep, libc::F_SETFD, 0) < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+        });
+    }
+}
+
+/// Lets a program that is about to be started find two descriptors at 3 and 4. They must be 5 or higher.
+#[cfg(test)]
+pub(super) fn gate_for_child(command: &mut std::process::Command, program: RawFd, pipe: RawFd) {
+    use std::os::unix::process::CommandExt;
+    // SAFETY: the closure runs between fork and exec and makes system calls only.
+    unsafe {
+        command.pre_exec(move || {
+            let high = |fd| libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 100);
+            let (program, pipe) = (high(program), high(pipe));
+            if libc::dup2(program, 3) < 0 || libc::dup2(pipe, 4) < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
         });
     }
 }

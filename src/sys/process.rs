@@ -4,7 +4,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -191,6 +191,13 @@ impl Tool {
 pub fn pipe() -> io::Result<(std::fs::File, std::fs::File)> {
     let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
     Ok((reader.into(), writer.into()))
+}
+
+/// The same open file under a number of at least `lowest`, close-on-exec. Source: fcntl(2), F_DUPFD_CLOEXEC.
+pub fn above(fd: BorrowedFd<'_>, lowest: i32) -> io::Result<OwnedFd> {
+    let raw = nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(lowest))?;
+    // SAFETY: the kernel has just made this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(raw) })
 }
 
 fn end_of(bytes: &[u8]) -> String {

@@ -20,8 +20,10 @@ use crate::domain::passwd::{self, Account};
 use crate::sys::caps::Mask;
 use crate::sys::devices;
 use crate::sys::jail::{self, Jail, Spec};
+use crate::sys::mount;
 use crate::sys::root::{Root, file_type};
 use crate::sys::seccomp::Filter;
+use crate::sys::userns::{ActAs, Range};
 
 /// What to start. Nothing in it names a place on the host: what comes from there is a descriptor.
 #[derive(Debug)]
@@ -48,6 +50,10 @@ pub struct Plan {
     pub tty: bool,
     /// The guest's /etc/resolv.conf, when it is to be written.
     pub resolv_conf: Option<Vec<u8>>,
+    /// The ids that it gets in a user namespace of its own; [`Plan::root`] is shown under them.
+    pub ids: Option<Range>,
+    /// The lines (binfmt.d(5)) for a registry of interpreters of its own; needs `ids`.
+    pub private: Vec<String>,
     /// An empty cgroup v2 directory for it, which the caller removes afterwards. The device policy hangs on it: without one
     /// the guest's root could make and open any device.
     pub cgroup: Option<OwnedFd>,
@@ -114,7 +120,10 @@ pub fn start(plan: Plan) -> Result<Jail, Error> {
     let word = plan.words.first().ok_or_else(|| Error::Word(String::new()))?.to_string_lossy().into_owned();
     let image = Root::from_fd(plan.root, Path::new("/"));
     let account = account(&image, plan.user.as_deref())?;
-    write_etc(&image, &plan.hostname, plan.resolv_conf.as_deref())?;
+    let etc = || write_etc(&image, &plan.hostname, plan.resolv_conf.as_deref());
+    let acting = plan.ids.map(ActAs::root_of).transpose().map_err(setup("files in the guest"))?;
+    etc()?;
+    drop(acting);
     if let Some(cgroup) = &plan.cgroup {
         devices::restrict_v2(cgroup.as_fd(), &device_rules(&plan.binds)).map_err(setup("the device policy"))?;
     }
@@ -136,6 +145,9 @@ pub fn start(plan: Plan) -> Result<Jail, Error> {
         terminal: plan.tty,
         caps: Mask::nspawn(plan.private_network),
         filter,
+        ids: plan.ids,
+        private: c_strings(plan.private.into_iter().map(OsString::from))?,
+        sysfs: shared_sysfs(plan.ids.is_some() && !plan.private_network)?,
         cgroup: plan.cgroup,
     };
     jail::spawn(&spec).map_err(|error| match error {
@@ -147,6 +159,12 @@ pub fn start(plan: Plan) -> Result<Jail, Error> {
         }
         jail::Error::Exec { source } => Error::NotExecutable { word, source },
     })
+}
+
+/// Only who owns a network namespace may mount a sysfs that shows it: a guest with ids of its own on the host's network gets a
+/// copy of the host's mount, without what is mounted on it there.
+fn shared_sysfs(wanted: bool) -> Result<Option<OwnedFd>, Error> {
+    wanted.then(|| mount::clone_tree(Path::new("/sys"), false)).transpose().map_err(setup("/sys"))
 }
 
 /// The user, by the guest's own files; a file that is missing or is no file is empty.

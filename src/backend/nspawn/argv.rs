@@ -32,6 +32,11 @@ fn words(plan: &Plan) -> Vec<OsString> {
     if plan.network == Network::None {
         add("--private-network");
     }
+    if let Some(first) = plan.ids {
+        words.push(format!("--private-users={first}:65536").into());
+        // The root's layers are mapped already; an overlay cannot be.
+        words.push("--private-users-ownership=off".into());
+    }
     words.push(join("--directory=", plan.root.as_os_str()));
     words.extend(plan.shared.iter().map(bind));
     for (name, value) in &plan.env {
@@ -40,7 +45,14 @@ fn words(plan: &Plan) -> Vec<OsString> {
         word.push(value);
         words.push(word);
     }
-    words.push("--boot".into());
+    match &plan.gate {
+        None => words.push("--boot".into()),
+        Some(gate) => {
+            // What --boot would have set (systemd-nspawn(1)): how nspawn asks a guest to stop when it is told to itself.
+            words.push("--kill-signal=SIGRTMIN+3".into());
+            words.extend([gate.program.clone().into(), gate.init.clone().into()]);
+        }
+    }
     words
 }
 
@@ -53,6 +65,11 @@ fn environment(plan: &Plan) -> Vec<(OsString, OsString)> {
     ];
     if plan.unified_cgroup {
         env.push(("SYSTEMD_NSPAWN_UNIFIED_HIERARCHY".into(), "1".into()));
+    }
+    if let Some(gate) = &plan.gate {
+        // nspawn is process 1 of the pid namespace that we put it in (sd_listen_fds(3)).
+        env.push(("LISTEN_PID".into(), "1".into()));
+        env.push(("LISTEN_FDS".into(), gate.descriptors.to_string().into()));
     }
     if plan.fenced {
         env.push(("SYSTEMD_SECCOMP".into(), "0".into()));
@@ -88,6 +105,7 @@ fn join(option: &str, value: &OsStr) -> OsString {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::Gate;
 
     fn plan() -> Plan {
         Plan {
@@ -100,6 +118,8 @@ mod tests {
             env: Vec::new(),
             notify: "@pronto/7".into(),
             unified_cgroup: true,
+            ids: None,
+            gate: None,
             fenced: false,
         }
     }
@@ -129,6 +149,27 @@ mod tests {
         );
         assert!(launch.env.contains(&("SYSTEMD_NSPAWN_UNIFIED_HIERARCHY".into(), "1".into())));
         assert!(!launch.env.iter().any(|(n, _)| n == "SYSTEMD_SECCOMP"));
+    }
+
+    #[test]
+    fn a_guest_with_ids_of_its_own_behind_a_gate() {
+        let mut plan = plan();
+        plan.ids = Some(0x9_0000);
+        plan.gate = Some(Gate { program: "/proc/self/fd/3".into(), init: "/sbin/init".into(), descriptors: 2 });
+        let launch = launch(&plan);
+        let words: Vec<&str> = launch.words.iter().map(|w| w.to_str().unwrap()).collect();
+        assert_eq!(
+            words[12..],
+            [
+                "--private-users=589824:65536",
+                "--private-users-ownership=off",
+                "--directory=/run/systemd/nspawn/root",
+                "--kill-signal=SIGRTMIN+3",
+                "/proc/self/fd/3",
+                "/sbin/init",
+            ]
+        );
+        assert!(launch.env.contains(&("LISTEN_FDS".into(), "2".into())));
     }
 
     #[test]

@@ -20,9 +20,10 @@ use crate::domain::{DomainRef, State};
 use crate::store::domains::{Domain, Run};
 use crate::store::{Record, Store};
 use crate::sys::lock::Lock;
-use crate::sys::mount::Overlay;
 use crate::sys::ns;
+use crate::sys::overlay::Overlay;
 use crate::sys::root::Root;
+use crate::sys::userns::{ActAs, Range};
 
 use transfer::{Rules, Transfer};
 
@@ -71,7 +72,11 @@ pub fn copy(ctx: &Ctx, from: &OsStr, to: &OsStr) -> Result<()> {
         }
         (Side::Host(from), Side::Guest(domain, path)) => {
             let guest = Guest::reach(ctx, &domain, true)?;
-            let rules = Rules { owner: (0.into(), 0.into()), set_id: true };
+            let owner = guest.ids.map_or(0, |ids| ids.first);
+            let rules = Rules { owner: (owner.into(), owner.into()), set_id: true };
+            // In a tree that shows its files under other ids only somebody with one of those can make any.
+            let acting = guest.ids.map(ActAs::root_of).transpose();
+            let _acting = acting.map_err(|e| Error::general("cannot write as the guest's root").because(e))?;
             transfer(ctx, (&host()?, &absolute(&from)?), (&guest.root, &path), &rules)
         }
         (Side::Guest(domain, _), Side::Stream) | (Side::Stream, Side::Guest(domain, _)) => Err(no_stream(ctx, &domain)),
@@ -126,6 +131,8 @@ fn transfer(ctx: &Ctx, from: (&Root, &Path), to: (&Root, &Path), rules: &Rules) 
 /// A guest's files, for as long as this is held.
 struct Guest {
     root: Root,
+    /// Those under which its files are seen.
+    ids: Option<Range>,
     // Held for its end: a shut-off domain must not be started or deleted meanwhile.
     _still: Option<Still>,
 }
@@ -153,7 +160,7 @@ impl Guest {
             (State::Running | State::Paused | State::Stopping, Some(run)) if run.leader != 0 => {
                 let root = of_leader(run)
                     .map_err(|why| Error::general(format!("cannot reach the files of '{name}'")).because(why))?;
-                Ok(Guest { root, _still: None })
+                Ok(Guest { root, ids: run.ids, _still: None })
             }
             (State::ShutOff, _) => Guest::at_rest(ctx, &domain, write),
             (state, _) => Err(Error::state(name, state, "copy files of", "wait a moment and try again")),
@@ -170,7 +177,7 @@ impl Guest {
         let dir = store.domain(name);
         let root = if write { writable(&domain, store, &dir) } else { readable(&domain.record, store, &dir) };
         let root = root.map_err(|why| Error::general(format!("cannot open the disk of '{name}'")).because(why))?;
-        Ok(Guest { root, _still: Some(still) })
+        Ok(Guest { root, ids: None, _still: Some(still) })
     }
 }
 
@@ -194,7 +201,7 @@ fn of_leader(run: &Run) -> std::result::Result<Root, String> {
 /// A shut-off domain's tree to write to. One that never ran gets its identity first, as its start would give it.
 fn writable(domain: &Domain, store: &Store, dir: &Path) -> std::result::Result<Root, String> {
     let record = &domain.record;
-    let (tree, first) = tree::writable(store, record, dir)?;
+    let (tree, first) = tree::writable(store, record, dir, None)?;
     let root = Root::from_fd(tree, dir);
     if first {
         let hostname = record.spec.hostname.clone().unwrap_or_else(|| domain.name.to_string());
@@ -213,6 +220,7 @@ fn readable(record: &Record, store: &Store, dir: &Path) -> std::result::Result<R
     if upper.exists() {
         lowers.insert(0, upper);
     }
-    let tree = Overlay { lowers, upper: None }.detached().map_err(|e| format!("cannot stack the layers: {e}"))?;
+    let tree =
+        Overlay { lowers, ..Overlay::default() }.detached().map_err(|e| format!("cannot stack the layers: {e}"))?;
     Ok(Root::from_fd(tree, dir))
 }

@@ -10,18 +10,22 @@ use std::path::{Path, PathBuf};
 use nix::sys::signal::Signal;
 
 use super::{personal, stage};
-use crate::backend::{Backend, Plan, Shared, nspawn::Nspawn};
+use crate::backend::{self, Backend, Plan, Shared, nspawn::Nspawn};
+use crate::binfmt;
 use crate::domain::{Action, Name};
 use crate::monitor::{Guest, How, Outcome, Started};
-use crate::ops::tree;
+use crate::ops::{ids, tree};
 use crate::store::Store;
-use crate::store::domains::{Ended, Record, Run, now};
+use crate::store::domains::{Emulated, Ended, Record, Run, now};
 use crate::sys::cgroup::{self, Cage, Hierarchies, Limits};
+use crate::sys::gate::{self, Key};
 use crate::sys::lock::Lock;
 use crate::sys::mount;
+use crate::sys::overlay::Mapping;
 use crate::sys::process::Tool;
 use crate::sys::root::Root;
 use crate::sys::seccomp::Filter;
+use crate::sys::userns::{self, ActAs};
 use crate::sys::{devices, fail, ns, pty, sock};
 
 type Text<T> = Result<T, String>;
@@ -44,6 +48,12 @@ pub struct Running {
     backend: Nspawn,
     /// Whether the cgroup of the first run is the one that systemd gave us.
     scope: Option<PathBuf>,
+    /// The ids of its user namespace: the same ones over all its reboots.
+    ids: Option<(ids::Claim, Mapping)>,
+    /// The guest's own registry of interpreters, which is there as long as it is held.
+    registry: Option<OwnedFd>,
+    /// What lets the guest's init begin.
+    key: Option<Key>,
 }
 
 impl Running {
@@ -53,7 +63,9 @@ impl Running {
         let hierarchies = Hierarchies::here();
         let scope = if Path::new("/run/systemd/system").is_dir() { cgroup::own_v2(&hierarchies) } else { None };
         let run = Run { started: now(), monitor: std::process::id() as i32, ..Run::default() };
-        Ok(Running { store, dir, record, lock: Some(lock), hierarchies, run, backend: Nspawn, scope })
+        let lock = Some(lock);
+        let (ids, registry, key) = (None, None, None);
+        Ok(Running { store, dir, record, lock, hierarchies, run, backend: Nspawn, scope, ids, registry, key })
     }
 
     /// The domain's directory, whatever it is called now.
@@ -89,8 +101,10 @@ impl Running {
     fn make_root(&self) -> Text<OwnedFd> {
         fail::point("overlay").map_err(text)?;
         let dir = self.path()?;
-        let (tree, first) = tree::writable(&self.store, &self.record, &dir)?;
+        let mapping = self.ids.as_ref().map(|(_, mapping)| mapping.clone());
+        let (tree, first) = tree::writable(&self.store, &self.record, &dir, mapping)?;
         let root = Root::from_fd(tree.try_clone().map_err(text)?, &dir);
+        let _acting = self.run.ids.map(ActAs::root_of).transpose().map_err(text)?;
         if first {
             personal::first_start(&root, &self.hostname()?, &self.record.uuid.replace('-', "")).map_err(text)?;
         }
@@ -110,7 +124,11 @@ impl Running {
         for (n, bind) in self.record.spec.binds.iter().enumerate() {
             let named = |e: std::io::Error| format!("cannot share {}: {e}", bind.source.display());
             let is_dir = std::fs::metadata(&bind.source).map_err(named)?.is_dir();
-            opened.push((mount::clone_tree(&bind.source, true).map_err(named)?, is_dir));
+            let cloned = match &self.ids {
+                Some((_, mapping)) => userns::mapped_clone(&bind.source, &mapping.namespace).map(|(tree, _)| tree),
+                None => mount::clone_tree(&bind.source, true),
+            };
+            opened.push((cloned.map_err(named)?, is_dir));
             let staged = stage::bind_path(base, n);
             shared.push(Shared { staged, target: bind.target.clone(), read_only: bind.read_only });
         }
@@ -137,6 +155,12 @@ impl Running {
             env: self.environment(),
             notify: format!("@{notify}"),
             unified_cgroup: self.hierarchies.v2.is_some(),
+            ids: self.run.ids.map(|ids| ids.first),
+            gate: self.private().map(|by| backend::Gate {
+                program: gate::PROGRAM.into(),
+                init: by.init.clone(),
+                descriptors: gate::DESCRIPTORS,
+            }),
             fenced,
         })
     }
@@ -157,9 +181,40 @@ impl Running {
         let launch = self.backend.launch(&self.plan(&base, shared, &address, filter.is_some())?);
         fail::point("guest-start").map_err(text)?;
         let cage = self.run.cage.clone();
-        let stage = stage::Stage { base, root, binds, terminal, cage, filter, program, launch };
+        let (gate, key) = match self.private() {
+            Some(_) => gate::make().map(|(gate, key)| (Some(gate), Some(key))).map_err(text)?,
+            None => (None, None),
+        };
+        self.key = key;
+        let stage = stage::Stage { base, root, binds, terminal, cage, filter, program, gate, launch };
         let process = stage.spawn().map_err(|e| format!("cannot start systemd-nspawn: {e}"))?;
         Ok(Started { process, pty, notify, domid: self.run.domid })
+    }
+
+    /// How the guest is emulated, when its interpreter is to be registered for it alone.
+    fn private(&self) -> Option<&Emulated> {
+        self.record.emulated.as_ref().filter(|by| !by.private.is_empty())
+    }
+
+    fn take_ids(&mut self) -> Text<()> {
+        if self.record.userns && self.ids.is_none() {
+            let claim = ids::take(&self.record.uuid).map_err(text)?;
+            let mapping = Mapping::of(claim.range).map_err(|e| format!("cannot make a user namespace: {e}"))?;
+            self.ids = Some((claim, mapping));
+        }
+        self.run.ids = self.ids.as_ref().map(|(claim, _)| claim.range);
+        Ok(())
+    }
+
+    /// Registers the interpreter in the guest's user namespace, where its first process waits for it, and lets that go on.
+    fn open_gate(&mut self) -> Text<()> {
+        let Some(by) = self.private() else { return Ok(()) };
+        fail::point("registry").map_err(text)?;
+        let cannot = |e: std::io::Error| format!("cannot register {} in the guest: {e}", by.interpreter.display());
+        let namespace = userns::of_process(self.run.leader).map_err(cannot)?;
+        let registry = userns::open_inside(std::os::fd::AsFd::as_fd(&namespace), || binfmt::private(&by.private));
+        self.registry = Some(registry.map_err(cannot)?);
+        self.key.take().map_or(Ok(()), Key::open).map_err(text)
     }
 
     /// Whether the interpreter renumbers real-time signals and cannot be told not to: its program is asked, not its version.
@@ -209,6 +264,7 @@ impl Running {
         self.run.cage.remove();
         self.run.cage = Cage::default();
         self.run.leader = 0;
+        (self.registry, self.key) = (None, None);
     }
 
     fn action(&self, how: &str) -> Action {
@@ -242,6 +298,7 @@ impl Guest for Running {
         self.run.ready = false;
         self.run.stopping = false;
         self.run.started = now();
+        self.take_ids()?;
         self.make_cage()?;
         self.write_run()?;
         let started = self.launch()?;
@@ -253,6 +310,7 @@ impl Guest for Running {
         let leader = find_leader(&self.run.cage, inner).ok_or("the guest's init cannot be found")?;
         self.run.leader = leader;
         self.run.leader_start = ns::start_time(leader).unwrap_or_default();
+        self.open_gate()?;
         fail::point("run-record").map_err(text)?;
         self.register();
         self.write_run()

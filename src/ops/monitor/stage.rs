@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 
 use crate::backend::Launch;
 use crate::sys::cgroup::Cage;
+use crate::sys::gate::Gate;
 use crate::sys::seccomp::Filter;
-use crate::sys::{fail, jail, mount, ns, pty, signal};
+use crate::sys::{fail, jail, mount, ns, process, pty, signal};
 
 /// What the child needs, all of it ready.
 #[derive(Debug)]
@@ -30,6 +31,8 @@ pub struct Stage {
     pub filter: Option<Filter>,
     /// The program, found before the fork.
     pub program: PathBuf,
+    /// What stands before the guest's init, when it has to wait for its interpreter.
+    pub gate: Option<Gate>,
     /// Its words and variables.
     pub launch: Launch,
 }
@@ -103,6 +106,9 @@ impl Stage {
                 return e;
             }
         }
+        if let Some(Err(e)) = self.gate.as_ref().map(Gate::put) {
+            return e;
+        }
         if let Some(filter) = &self.filter {
             // Under the filter nspawn cannot make the guest a keyring of its own any more: it inherits this one.
             jail::fresh_keyring();
@@ -120,7 +126,10 @@ impl Stage {
     /// program; nothing is left of it.
     pub fn spawn(self) -> io::Result<ns::Process> {
         use nix::sched::CloneFlags;
-        let (mut reader, writer) = crate::sys::process::pipe()?;
+        let (mut reader, low) = process::pipe()?;
+        // Out of the way of what is put at 3 and 4.
+        let writer = std::fs::File::from(process::above(low.as_fd(), 16)?);
+        drop(low);
         let process = ns::spawn(CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNS, move || {
             use std::io::Write;
             let mut writer = writer;

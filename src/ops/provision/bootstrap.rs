@@ -3,6 +3,7 @@
 //! the F flag (`ready` is called for that, before anything is made); mmdebstrap's own check is skipped, for it knows only
 //! entries named `qemu-*` and binaries named `*-static`.
 
+use std::ffi::OsString;
 use std::os::fd::AsFd;
 use std::path::Path;
 
@@ -56,10 +57,14 @@ pub fn debian_name(architecture: &str, variant: Option<&str>) -> Option<&'static
     })
 }
 
+/// Finds what runs the scripts of a foreign architecture (Debian's name): lines for a registry of interpreters of the work's
+/// own, or none when the host's registry has it.
+pub type Ready<'a> = dyn Fn(&str) -> Result<Vec<String>> + 'a;
+
 /// Makes the system that is wished for, or finds it in the store. `ready` is called with Debian's name of a foreign
 /// architecture before it is made, and must have its interpreter registered when it returns. Errors: no mmdebstrap, no
 /// mirror, an architecture that Debian does not know; nothing is left half-made.
-pub fn obtain(ctx: &Ctx, wish: &Wish<'_>, ready: &dyn Fn(&str) -> Result<()>) -> Result<Entry> {
+pub fn obtain(ctx: &Ctx, wish: &Wish<'_>, ready: &Ready<'_>) -> Result<Entry> {
     let (wanted, debian) = wish
         .platforms
         .iter()
@@ -78,13 +83,11 @@ pub fn obtain(ctx: &Ctx, wish: &Wish<'_>, ready: &dyn Fn(&str) -> Result<()>) ->
     };
     need_program(debian)?;
     let mirror = mirror_for(wish)?;
-    if debian != host_architecture()? {
-        ready(debian)?;
-    }
+    let private = if debian == host_architecture()? { Vec::new() } else { ready(debian)? };
     layers::sweep(&ctx.store)?;
     let directory = claim.directory()?;
     let argv = argv(debian, wish.suite, &directory, &mirror);
-    run(&argv, wish.suite, debian, ctx.report.as_ref())?;
+    run(apart(&argv, &private)?, wish.suite, debian, ctx.report.as_ref())?;
     clean::system(&directory).map_err(|e| Error::general("cannot clean the new system").because(e))?;
     let (size, entries) =
         clean::measure(&directory).map_err(|e| Error::general("cannot read the new system").because(e))?;
@@ -111,8 +114,8 @@ pub fn obtain(ctx: &Ctx, wish: &Wish<'_>, ready: &dyn Fn(&str) -> Result<()>) ->
 }
 
 /// The words of the command.
-fn argv(debian: &str, suite: &str, directory: &Path, mirror: &str) -> Vec<std::ffi::OsString> {
-    let mut words: Vec<std::ffi::OsString> = vec![
+fn argv(debian: &str, suite: &str, directory: &Path, mirror: &str) -> Vec<OsString> {
+    let mut words: Vec<OsString> = vec![
         "mmdebstrap".into(),
         "--mode=root".into(),
         "--format=directory".into(),
@@ -129,14 +132,25 @@ fn argv(debian: &str, suite: &str, directory: &Path, mirror: &str) -> Vec<std::f
     words
 }
 
-fn run(argv: &[std::ffi::OsString], suite: &str, debian: &str, report: &dyn Report) -> Result<()> {
+/// The command in a pid namespace of its own, so that all that it starts ends with it, and it ends with us; with lines for a
+/// registry of interpreters in a user namespace that has it.
+fn apart(argv: &[OsString], private: &[String]) -> Result<Tool> {
+    if private.is_empty() {
+        return Ok(match find_program("unshare") {
+            Some(unshare) => {
+                Tool::new(unshare).args(["--pid", "--fork", "--kill-child", "--mount-proc", "--"]).args(argv)
+            }
+            None => Tool::new(&argv[0]).args(&argv[1..]),
+        });
+    }
+    let own = std::env::current_exe().map_err(|e| Error::general("cannot find this program itself").because(e))?;
+    let lines = serde_json::to_string(private).map_err(|e| Error::general("cannot name interpreters").because(e))?;
+    Ok(Tool::new(own).arg("__apart").arg(lines).args(argv))
+}
+
+fn run(tool: Tool, suite: &str, debian: &str, report: &dyn Report) -> Result<()> {
     let mut interrupt = Interrupt::collect()?;
     let step = report.begin(&format!("making {suite} {debian} from packages"), None);
-    // In a pid namespace of its own all that it starts ends with it, and it ends with us.
-    let tool = match find_program("unshare") {
-        Some(unshare) => Tool::new(unshare).args(["--pid", "--fork", "--kill-child", "--mount-proc", "--"]).args(argv),
-        None => Tool::new(&argv[0]).args(&argv[1..]),
-    };
     let tool = tool.tied().env("DEBIAN_FRONTEND", "noninteractive");
     let outcome = tool.stream_until(Some(interrupt.as_fd()), |line| {
         tracing::debug!(target: "pronto::guest", "{}", line.escape_debug());

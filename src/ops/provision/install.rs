@@ -15,13 +15,14 @@ use nix::sys::stat::Mode;
 use super::recipe::{self, Recipe};
 use crate::backend::direct::{self, Plan};
 use crate::domain::Step;
-use crate::ops::{Ctx, Error, Interrupt, Kind, Result};
+use crate::ops::{Ctx, Error, Interrupt, Kind, Result, ids};
 use crate::store::domains::{Run, now};
 use crate::sys::cgroup::{Cage, Hierarchies, Limits};
 use crate::sys::jail::Jail;
-use crate::sys::mount::Overlay;
+use crate::sys::overlay::{Mapping, Overlay};
 use crate::sys::root::Root;
 use crate::sys::sock;
+use crate::sys::userns::acting_as;
 
 /// How many of the last lines are kept to say why it failed.
 const KEPT: usize = 200;
@@ -43,17 +44,27 @@ pub struct Job<'a> {
     pub work: PathBuf,
     /// The commands.
     pub recipe: &'a Recipe,
+    /// Whether they get ids of their own.
+    pub userns: bool,
+    /// The lines for a registry of interpreters of their own; none: the host's is used.
+    pub private: Vec<String>,
 }
 
 /// Does it. Errors: [`Kind::Create`], with the last words of the command that failed; no process, mount or cgroup is left.
 pub fn install(ctx: &Ctx, job: Job<'_>, interrupt: &mut Interrupt) -> Result<()> {
     let cannot = |what: &str| Error::new(Kind::Create, format!("cannot {what} to install systemd in '{}'", job.label));
-    let overlay = Overlay { lowers: job.lowers, upper: Some((job.upper, job.work)) };
+    let claim = job.userns.then(|| ids::take(job.uuid)).transpose().map_err(|e| cannot("find ids").because(e))?;
+    let mapping = claim.as_ref().map(|c| Mapping::of(c.range)).transpose();
+    let ids = mapping.map_err(|e| cannot("make a user namespace").because(e))?;
+    let range = claim.as_ref().map(|c| c.range);
+    let overlay = Overlay { lowers: job.lowers, upper: Some((job.upper, job.work)), ids };
     let tree = overlay.detached_for_layer().map_err(|e| cannot("stack the layers").because(e))?;
     let root = Root::from_fd(tree, Path::new(job.label));
-    write_files(&root, job.recipe).map_err(|e| cannot("write files").because(e))?;
+    acting_as(range, || write_files(&root, job.recipe)).map_err(|e| cannot("write files").because(e))?;
     let place = Place::make(ctx, job.uuid)?;
-    let plan = plan(root.into_fd(), job.recipe, &place.cage).map_err(|e| cannot("open a cgroup").because(e))?;
+    let mut plan = plan(root.into_fd(), job.recipe, &place.cage).map_err(|e| cannot("open a cgroup").because(e))?;
+    plan.ids = range;
+    plan.private = job.private;
     let back = place.cage.borrow_v1().map_err(|e| cannot("enter a cgroup").because(e.to_string()))?;
     let started = direct::start(plan);
     drop(back);
@@ -124,6 +135,8 @@ fn plan(root: OwnedFd, recipe: &Recipe, cage: &Cage) -> std::io::Result<Plan> {
         tty: true,
         resolv_conf: std::fs::read("/etc/resolv.conf").ok(),
         cgroup,
+        ids: None,
+        private: Vec::new(),
     })
 }
 

@@ -11,12 +11,13 @@ use std::fmt::Write;
 use std::path::Path;
 
 use super::inspect::Facts;
+use super::isolation::Isolation;
 use super::{Ctx, Error, Interrupt, Kind, Result, interpreter, tree};
 use crate::arch::Profiles;
 use crate::domain::{Artifact, Layer};
 use crate::image::Digest;
 use crate::store::layers::{self, Claimed, Meta};
-use crate::sys::mount::Overlay;
+use crate::sys::overlay::Overlay;
 use crate::sys::root::Root;
 use recipe::Recipe;
 
@@ -29,6 +30,8 @@ pub struct Wish<'a> {
     pub credentials: bool,
     /// The domain for which it is done: reserved, and locked by this process.
     pub uuid: &'a str,
+    /// How the work is kept from the host: as the domain will be.
+    pub isolation: Isolation,
 }
 
 /// Gives an image without an init systemd and dbus, by its own package manager, as a stored layer keyed by its parents.
@@ -59,7 +62,7 @@ pub fn provision(
     if wish.mirror.is_some() && !recipe.mirrored {
         ctx.report.note(&format!("--mirror is for apt: {} uses the image's own sources", recipe.program));
     }
-    interpreter::ensure(ctx, profile, facts, wish.credentials)?;
+    let by = interpreter::ensure(ctx, profile, facts, wish.credentials, wish.isolation.private)?;
     layers::sweep(&ctx.store)?;
     let upper = claim.directory()?;
     // overlayfs's own directory has a claim, too, so that nobody sweeps it away. Nobody waits for it but a sweep.
@@ -67,7 +70,10 @@ pub fn provision(
         return Err(Error::general("a claim was given twice"));
     };
     let work = beside.directory()?;
-    let job = install::Job { uuid: wish.uuid, label, lowers, upper: upper.clone(), work, recipe: &recipe };
+    let private = by.map(|by| by.private).unwrap_or_default();
+    let userns = wish.isolation.userns;
+    let job =
+        install::Job { uuid: wish.uuid, label, lowers, upper: upper.clone(), work, recipe: &recipe, userns, private };
     install::install(ctx, job, interrupt)?;
     drop(beside);
     let (size, entries) = finish(&upper, &recipe)
@@ -86,7 +92,7 @@ fn finish(upper: &Path, recipe: &Recipe) -> std::io::Result<(u64, u64)> {
 fn plan(ctx: &Ctx, artifact: &Artifact, facts: &Facts, mirror: Option<&str>) -> Result<(Recipe, String)> {
     let failed = |e: std::io::Error| Error::new(Kind::Create, format!("cannot read '{}'", artifact.label)).because(e);
     let lowers = tree::lowers(&ctx.store, artifact);
-    let tree = Overlay { lowers, upper: None }.detached().map_err(failed)?;
+    let tree = Overlay { lowers, ..Overlay::default() }.detached().map_err(failed)?;
     let root = Root::from_fd(tree, Path::new(&artifact.label));
     let recipe = recipe::recipe(facts.os_release.as_ref(), &|path| root.exists(path), mirror).map_err(|refusal| {
         Error::new(Kind::Create, format!("'{}' has no init, and cannot be given one", artifact.label))

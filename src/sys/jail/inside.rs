@@ -7,7 +7,7 @@ use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::ptr;
 
-use super::{SAYS_EXEC, SAYS_SETUP, SAYS_TERMINAL, Spec, mounts, stub};
+use super::{SAYS_EXEC, SAYS_SETUP, Spec, mounts, stub};
 
 /// What could not be done, and why.
 pub struct Failure<'a> {
@@ -57,14 +57,23 @@ pub struct Prepared<'a> {
     env: Vec<*const libc::c_char>,
     init_env: Vec<*const libc::c_char>,
     limits: [Limit; 16],
-    /// The caller's end of the report socket: to be closed inside.
-    report_outside: RawFd,
+    /// The caller's ends of the report socket and of the pipe for the ids: to be closed inside.
+    outside: [RawFd; 2],
     report: RawFd,
     status: RawFd,
+    /// A byte comes when the ids are mapped.
+    mapped: RawFd,
 }
 
 impl<'a> Prepared<'a> {
-    pub fn new(spec: &'a Spec, stub: &'a [u8], report_outside: RawFd, report: RawFd, status: &OwnedFd) -> Prepared<'a> {
+    pub fn new(
+        spec: &'a Spec,
+        stub: &'a [u8],
+        outside: [RawFd; 2],
+        report: RawFd,
+        status: &OwnedFd,
+        mapped: &OwnedFd,
+    ) -> Prepared<'a> {
         let mut limits = LIMITS;
         for (resource, soft, hard) in &mut limits {
             if *resource == libc::RLIMIT_NPROC || *resource == libc::RLIMIT_SIGPENDING {
@@ -82,9 +91,10 @@ impl<'a> Prepared<'a> {
             env: pointers(&spec.env),
             init_env: pointers(&spec.init_env),
             limits,
-            report_outside,
+            outside,
             report,
             status: status.as_raw_fd(),
+            mapped: mapped.as_raw_fd(),
         }
     }
 }
@@ -118,6 +128,14 @@ fn complain(report: RawFd, kind: u8, failure: &Failure<'_>) {
 
 fn set_up<'a>(prepared: &'a Prepared<'_>) -> Outcome<'a> {
     let spec = prepared.spec;
+    for fd in prepared.outside {
+        // SAFETY: a number: the caller's end, of which this process has a copy.
+        unsafe { libc::close(fd) };
+    }
+    if spec.ids.is_some() {
+        become_root_inside(prepared)?;
+    }
+    // After the change of ids, which clears it.
     live_with_the_caller(prepared)?;
     // SAFETY: plain system calls without pointers.
     unsafe {
@@ -126,8 +144,14 @@ fn set_up<'a>(prepared: &'a Prepared<'_>) -> Outcome<'a> {
         libc::umask(0);
     }
     fresh_keyring();
+    let borrowed = mounts::borrow(spec)?;
+    if borrowed.registry >= 0 {
+        send_descriptor(prepared.report, borrowed.registry, super::SAYS_REGISTRY)?;
+        // SAFETY: this process's own descriptor; the caller has it now, and keeps it for the jail's life.
+        unsafe { libc::close(borrowed.registry) };
+    }
     mounts::enter(spec)?;
-    mounts::furnish(spec)?;
+    mounts::furnish(spec, &borrowed)?;
     mounts::write_file(mounts::STUB, prepared.stub, 0o500)?;
     // SAFETY: a buffer and its length.
     unsafe { check("the host name", libc::sethostname(spec.hostname.as_ptr(), spec.hostname.count_bytes()))? };
@@ -157,11 +181,32 @@ fn set_up<'a>(prepared: &'a Prepared<'_>) -> Outcome<'a> {
     become_stub(prepared, gate)
 }
 
+/// Waits until the caller has mapped the ids, and becomes the root of the new user namespace.
+fn become_root_inside(prepared: &Prepared<'_>) -> Outcome<'static> {
+    let what = "the guest's ids";
+    // SAFETY: a buffer of one byte; numbers.
+    unsafe {
+        let mut byte = 0u8;
+        let got = loop {
+            let got = libc::read(prepared.mapped, (&raw mut byte).cast(), 1);
+            if got >= 0 || errno() != libc::EINTR {
+                break got;
+            }
+        };
+        if got != 1 {
+            exit();
+        }
+        libc::close(prepared.mapped);
+        check(what, libc::syscall(libc::SYS_setgroups, 0, ptr::null::<libc::gid_t>()) as i32)?;
+        check(what, libc::syscall(libc::SYS_setresgid, 0, 0, 0) as i32)?;
+        check(what, libc::syscall(libc::SYS_setresuid, 0, 0, 0) as i32)
+    }
+}
+
 /// Dies with the caller; had it died before that was arranged, its end of the socket is closed already.
 fn live_with_the_caller(prepared: &Prepared<'_>) -> Outcome<'static> {
     // SAFETY: numbers, and one pollfd that outlives the call.
     unsafe {
-        libc::close(prepared.report_outside);
         check("the death signal", libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong, 0, 0, 0))?;
         let mut peer = libc::pollfd { fd: prepared.report, events: 0, revents: 0 };
         if libc::poll(&raw mut peer, 1, 0) == 1 && peer.revents & (libc::POLLHUP | libc::POLLERR) != 0 {
@@ -209,7 +254,7 @@ fn terminal<'a>(prepared: &Prepared<'_>) -> Result<RawFd, Failure<'a>> {
         let slave = libc::open(c"/dev/pts/0".as_ptr(), flags);
         check(WHAT, slave)?;
         check(WHAT, libc::fchown(slave, prepared.spec.uid, u32::MAX))?;
-        send_descriptor(prepared.report, master)?;
+        send_descriptor(prepared.report, master, super::SAYS_TERMINAL)?;
         libc::close(master);
         slave
     };
@@ -217,7 +262,7 @@ fn terminal<'a>(prepared: &Prepared<'_>) -> Result<RawFd, Failure<'a>> {
     Ok(slave)
 }
 
-fn send_descriptor(socket: RawFd, fd: RawFd) -> Outcome<'static> {
+fn send_descriptor(socket: RawFd, fd: RawFd, kind: u8) -> Outcome<'static> {
     /// Room for one control message with one descriptor, aligned as the kernel wants it.
     #[repr(C)]
     struct Control {
@@ -225,7 +270,7 @@ fn send_descriptor(socket: RawFd, fd: RawFd) -> Outcome<'static> {
         fd: RawFd,
         padding: i32,
     }
-    let mut said = [SAYS_TERMINAL];
+    let mut said = [kind];
     let mut part = libc::iovec { iov_base: said.as_mut_ptr().cast(), iov_len: said.len() };
     // SAFETY: all zeros is valid for these plain structures; every pointer below leads to a local that outlives the call.
     unsafe {
@@ -239,7 +284,7 @@ fn send_descriptor(socket: RawFd, fd: RawFd) -> Outcome<'static> {
         message.msg_iovlen = 1;
         message.msg_control = (&raw mut control).cast();
         message.msg_controllen = size_of::<Control>() as _;
-        check("the terminal", libc::sendmsg(socket, &raw const message, libc::MSG_NOSIGNAL) as i32)
+        check("a descriptor for the caller", libc::sendmsg(socket, &raw const message, libc::MSG_NOSIGNAL) as i32)
     }
 }
 

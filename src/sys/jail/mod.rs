@@ -1,7 +1,7 @@
 //! Starts one command in namespaces of its own, fenced as systemd-nspawn fences, without nspawn and without an init system.
 //!
 //! ```text
-//! caller ──clone3──▶ process 1: enters the root, furnishes it, takes the fences on
+//! caller ──clone3──▶ process 1: waits for its ids, enters the root, furnishes it, takes the fences on
 //!   │                   ├──fork──▶ process 2: waits, becomes the user, executes the command
 //!   │                   └─exec─▶ stub: reaps, passes signals on, reports the command's end
 //!   └─ reads the report: nothing and end of file means that the command runs
@@ -26,6 +26,7 @@ use nix::sys::socket::{AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, S
 
 use super::caps::Mask;
 use super::seccomp::Filter;
+use super::userns::{self, Range};
 
 /// Everything about a jail, ready for use without another allocation.
 #[derive(Debug)]
@@ -60,6 +61,12 @@ pub struct Spec {
     pub caps: Mask,
     /// The system calls it may make.
     pub filter: Filter,
+    /// Ids of its own in a user namespace of its own; the root is shown under them.
+    pub ids: Option<Range>,
+    /// The lines for a registry of interpreters of its own (binfmt.d(5)); needs `ids`.
+    pub private: Vec<CString>,
+    /// A detached copy of the host's sysfs, for a jail with ids on a network that is not its own: it may mount none itself.
+    pub sysfs: Option<OwnedFd>,
     /// A cgroup v2 directory to be born in.
     pub cgroup: Option<OwnedFd>,
 }
@@ -111,6 +118,8 @@ pub struct Jail {
     pidfd: OwnedFd,
     status: OwnedFd,
     terminal: Option<OwnedFd>,
+    /// The jail's own registry of interpreters, which is there as long as somebody holds it.
+    registry: Option<OwnedFd>,
     reaped: bool,
 }
 
@@ -206,6 +215,12 @@ pub fn detached(path: &std::path::Path, recursive: bool) -> io::Result<OwnedFd> 
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
+/// The first process of a jail, as a program.
+#[cfg(test)]
+pub(super) fn first_process() -> Option<Vec<u8>> {
+    stub::elf()
+}
+
 /// Whether the first process exists for this host's architecture.
 pub fn is_supported() -> bool {
     stub::elf().is_some()
@@ -217,14 +232,28 @@ pub fn spawn(spec: &Spec) -> Result<Jail, Error> {
     let (report, report_inside) =
         socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).map_err(io::Error::from)?;
     let (status, status_inside) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(io::Error::from)?;
-    let prepared = inside::Prepared::new(spec, &stub, report.as_raw_fd(), report_inside.as_raw_fd(), &status_inside);
+    let (mapped, maps) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(io::Error::from)?;
+    let prepared = inside::Prepared::new(
+        spec,
+        &stub,
+        [report.as_raw_fd(), maps.as_raw_fd()],
+        report_inside.as_raw_fd(),
+        &status_inside,
+        &mapped,
+    );
     let (pid, pidfd) = clone(spec, &prepared)?;
-    let mut jail = Jail { pid, pidfd, status, terminal: None, reaped: false };
-    drop((report_inside, status_inside));
+    let mut jail = Jail { pid, pidfd, status, terminal: None, registry: None, reaped: false };
+    drop((report_inside, status_inside, mapped));
+    if let Some(range) = spec.ids {
+        userns::map(pid, range)?;
+        nix::unistd::write(&maps, b"m").map_err(io::Error::from)?;
+    }
+    drop(maps);
     loop {
         match receive(&report)? {
             Report::Running => return Ok(jail),
             Report::Terminal(master) => jail.terminal = Some(master),
+            Report::Registry(held) => jail.registry = Some(held),
             Report::Failed { exec: true, errno, .. } => {
                 return Err(Error::Exec { source: io::Error::from_raw_os_error(errno) });
             }
@@ -244,6 +273,9 @@ fn clone(spec: &Spec, prepared: &inside::Prepared<'_>) -> io::Result<(i32, Owned
         libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC | libc::CLONE_PIDFD;
     if spec.private_network {
         flags |= libc::CLONE_NEWNET;
+    }
+    if spec.ids.is_some() {
+        flags |= libc::CLONE_NEWUSER;
     }
     let mut pidfd: i32 = -1;
     // SAFETY: all zeros is a valid clone_args: no stack of its own (the child goes on on a copy of this one), no tid words.
@@ -277,6 +309,7 @@ enum Report {
     /// Both of its processes have executed what they should: every copy of the socket is closed.
     Running,
     Terminal(OwnedFd),
+    Registry(OwnedFd),
     Failed {
         exec: bool,
         errno: i32,
@@ -286,6 +319,7 @@ enum Report {
 
 /// The messages' first byte.
 const SAYS_TERMINAL: u8 = b'T';
+const SAYS_REGISTRY: u8 = b'R';
 const SAYS_SETUP: u8 = b'S';
 const SAYS_EXEC: u8 = b'X';
 
@@ -293,24 +327,25 @@ fn receive(report: &OwnedFd) -> io::Result<Report> {
     let mut buffer = [0; 1024];
     let mut space = nix::cmsg_space!([i32; 1]);
     let mut parts = [IoSliceMut::new(&mut buffer)];
-    let (len, master) = loop {
+    let (len, sent) = loop {
         match recvmsg::<()>(report.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC) {
             Err(nix::errno::Errno::EINTR) => {}
             Err(e) => return Err(e.into()),
             Ok(message) => {
-                let master = message.cmsgs()?.find_map(|c| match c {
+                let sent = message.cmsgs()?.find_map(|c| match c {
                     ControlMessageOwned::ScmRights(fds) => fds.first().copied(),
                     _ => None,
                 });
-                break (message.bytes, master);
+                // SAFETY: SCM_RIGHTS has just made this descriptor for us.
+                break (message.bytes, sent.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
             }
         }
     };
     let said = &buffer[..len];
-    match (said.first(), master) {
+    match (said.first(), sent) {
         (None, _) => Ok(Report::Running),
-        // SAFETY: SCM_RIGHTS has just made this descriptor for us.
-        (Some(&SAYS_TERMINAL), Some(fd)) => Ok(Report::Terminal(unsafe { OwnedFd::from_raw_fd(fd) })),
+        (Some(&SAYS_TERMINAL), Some(fd)) => Ok(Report::Terminal(fd)),
+        (Some(&SAYS_REGISTRY), Some(fd)) => Ok(Report::Registry(fd)),
         (Some(&kind), _) if len >= 5 => Ok(Report::Failed {
             exec: kind == SAYS_EXEC,
             errno: i32::from_ne_bytes([said[1], said[2], said[3], said[4]]),

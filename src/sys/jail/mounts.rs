@@ -17,6 +17,79 @@ const BIND: libc::c_ulong = libc::MS_BIND;
 pub const STUB: &CStr = c"/dev/jail-init";
 const MASK: &CStr = c"/dev/.mask";
 
+/// What a jail with ids of its own must take from the host's tree while it is still there: it may make no device nodes, and a
+/// new proc only where one is to be seen. Descriptors; -1 where there is none.
+pub struct Borrowed {
+    nodes: [RawFd; NODES.len()],
+    proc: RawFd,
+    sysfs: RawFd,
+    /// Its own registry of interpreters: to be held by somebody for as long as programs are to be started.
+    pub registry: RawFd,
+}
+
+/// Opens it, detached. Nothing for a jail without ids of its own.
+pub fn borrow(spec: &Spec) -> Result<Borrowed, Failure<'_>> {
+    let mut borrowed = Borrowed { nodes: [-1; NODES.len()], proc: -1, sysfs: -1, registry: -1 };
+    if spec.ids.is_none() {
+        return Ok(borrowed);
+    }
+    for ((path, ..), fd) in NODES.iter().zip(&mut borrowed.nodes) {
+        // SAFETY: a constant path.
+        *fd = unsafe {
+            let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC as libc::c_uint;
+            libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) as RawFd
+        };
+        // A host without it (/dev/net/tun comes with a module): neither has the jail.
+        if *fd < 0 && errno() != libc::ENOENT {
+            check_path(path, *fd)?;
+        }
+    }
+    borrowed.proc = detached(c"proc", c"/proc")?;
+    borrowed.sysfs = match &spec.sysfs {
+        Some(shared) => shared.as_raw_fd(),
+        None => detached(c"sysfs", c"/sys")?,
+    };
+    if !spec.private.is_empty() {
+        borrowed.registry = registry(spec)?;
+    }
+    Ok(borrowed)
+}
+
+/// A registry of interpreters in the jail's user namespace. The interpreters are opened here and now (flag F), on the host.
+fn registry(spec: &Spec) -> Result<RawFd, Failure<'_>> {
+    let what = c"the registry of interpreters";
+    let mount = detached(c"binfmt_misc", what)?;
+    // SAFETY: constant and prepared strings with their lengths; descriptors of this process, closed here but the result.
+    unsafe {
+        let file = libc::openat(mount, c"register".as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
+        check_path(what, file)?;
+        for line in &spec.private {
+            let bytes = line.as_bytes();
+            let written = libc::write(file, bytes.as_ptr().cast(), bytes.len());
+            check_path(what, if written == bytes.len() as isize { 0 } else { -1 })?;
+        }
+        libc::close(file);
+    }
+    Ok(mount)
+}
+
+/// A new file system of this kind, mounted nowhere yet. `name` is for messages.
+fn detached<'a>(kind: &CStr, name: &'a CStr) -> Result<RawFd, Failure<'a>> {
+    const FSCONFIG_CMD_CREATE: libc::c_uint = 6;
+    const CLOEXEC: libc::c_uint = 1;
+    // SAFETY: a string that ends with NUL, null pointers where the call takes none, numbers.
+    unsafe {
+        let context = libc::syscall(libc::SYS_fsopen, kind.as_ptr(), CLOEXEC) as RawFd;
+        check_path(name, context)?;
+        let null = ptr::null::<libc::c_char>();
+        check_path(name, libc::syscall(libc::SYS_fsconfig, context, FSCONFIG_CMD_CREATE, null, null, 0) as i32)?;
+        let mount = libc::syscall(libc::SYS_fsmount, context, CLOEXEC, 0) as RawFd;
+        check_path(name, mount)?;
+        libc::close(context);
+        Ok(mount)
+    }
+}
+
 /// Leaves the host's tree for the jail's.
 pub fn enter(spec: &Spec) -> Outcome<'_> {
     mount(None, c"/", None, libc::MS_REC | libc::MS_PRIVATE, None)?;
@@ -31,13 +104,13 @@ pub fn enter(spec: &Spec) -> Outcome<'_> {
 }
 
 /// Mounts the table. The umask is 0.
-pub fn furnish(spec: &Spec) -> Outcome<'_> {
+pub fn furnish<'a>(spec: &'a Spec, borrowed: &Borrowed) -> Outcome<'a> {
     for dir in [c"/proc", c"/sys", c"/dev", c"/run"] {
         make_dir(dir, 0o755)?;
     }
     make_dir(c"/tmp", 0o1777)?;
     mount(Some(c"tmpfs"), c"/dev", Some(c"tmpfs"), libc::MS_NOSUID, Some(c"mode=755,size=4m,nr_inodes=64k"))?;
-    devices()?;
+    devices(spec, borrowed)?;
     if is_empty(c"/run") {
         let options = c"mode=755,size=20%,nr_inodes=800k";
         mount(Some(c"tmpfs"), c"/run", Some(c"tmpfs"), libc::MS_NOSUID | libc::MS_NODEV, Some(options))?;
@@ -46,23 +119,42 @@ pub fn furnish(spec: &Spec) -> Outcome<'_> {
         let options = c"mode=1777,size=10%,nr_inodes=400k";
         mount(Some(c"tmpfs"), c"/tmp", Some(c"tmpfs"), libc::MS_NOSUID | libc::MS_NODEV, Some(options))?;
     }
-    mount(Some(c"sysfs"), c"/sys", Some(c"sysfs"), SAFE | libc::MS_RDONLY, None)?;
+    system_files(borrowed)?;
     optional(mount(Some(c"cgroup2"), c"/sys/fs/cgroup", Some(c"cgroup2"), SAFE | libc::MS_RDONLY, None))?;
-    mount(Some(c"proc"), c"/proc", Some(c"proc"), SAFE, None)?;
+    if borrowed.proc < 0 {
+        mount(Some(c"proc"), c"/proc", Some(c"proc"), SAFE, None)?;
+    } else {
+        place(borrowed.proc, c"/proc", SAFE)?;
+    }
     fence_proc(spec.private_network)?;
     spec.binds.iter().try_for_each(bind)
 }
 
-fn devices() -> Outcome<'static> {
-    const NODES: [(&CStr, u32, u32, u32); 7] = [
-        (c"/dev/null", 0o666, 1, 3),
-        (c"/dev/zero", 0o666, 1, 5),
-        (c"/dev/full", 0o666, 1, 7),
-        (c"/dev/random", 0o666, 1, 8),
-        (c"/dev/urandom", 0o666, 1, 9),
-        (c"/dev/tty", 0o666, 5, 0),
-        (c"/dev/net/tun", 0o600, 10, 200),
-    ];
+/// `/sys`, read-only.
+fn system_files(borrowed: &Borrowed) -> Outcome<'static> {
+    if borrowed.sysfs < 0 {
+        return mount(Some(c"sysfs"), c"/sys", Some(c"sysfs"), SAFE | libc::MS_RDONLY, None);
+    }
+    place(borrowed.sysfs, c"/sys", SAFE | libc::MS_RDONLY)
+}
+
+/// Attaches a borrowed mount, with these flags.
+fn place(mount_fd: RawFd, path: &'static CStr, flags: libc::c_ulong) -> Outcome<'static> {
+    attach(mount_fd, path)?;
+    mount(None, path, None, BIND | libc::MS_REMOUNT | flags, None)
+}
+
+const NODES: [(&CStr, u32, u32, u32); 7] = [
+    (c"/dev/null", 0o666, 1, 3),
+    (c"/dev/zero", 0o666, 1, 5),
+    (c"/dev/full", 0o666, 1, 7),
+    (c"/dev/random", 0o666, 1, 8),
+    (c"/dev/urandom", 0o666, 1, 9),
+    (c"/dev/tty", 0o666, 5, 0),
+    (c"/dev/net/tun", 0o600, 10, 200),
+];
+
+fn devices(spec: &Spec, borrowed: &Borrowed) -> Outcome<'static> {
     const LINKS: [(&CStr, &CStr); 5] = [
         (c"/proc/self/fd", c"/dev/fd"),
         (c"/proc/self/fd/0", c"/dev/stdin"),
@@ -71,9 +163,14 @@ fn devices() -> Outcome<'static> {
         (c"pts/ptmx", c"/dev/ptmx"),
     ];
     make_dir(c"/dev/net", 0o755)?;
-    for (path, mode, major, minor) in NODES {
-        // SAFETY: a constant path.
-        check_path(path, unsafe { libc::mknod(path.as_ptr(), libc::S_IFCHR | mode, libc::makedev(major, minor)) })?;
+    for ((path, mode, major, minor), node) in NODES.into_iter().zip(borrowed.nodes) {
+        if spec.ids.is_none() {
+            // SAFETY: a constant path.
+            check_path(path, unsafe { libc::mknod(path.as_ptr(), libc::S_IFCHR | mode, libc::makedev(major, minor)) })?;
+        } else if node >= 0 {
+            write_file(path, b"", mode)?;
+            attach(node, path)?;
+        }
     }
     for (target, path) in LINKS {
         // SAFETY: constant paths.

@@ -11,6 +11,8 @@
 
 use std::arch::global_asm;
 
+use crate::sys::tiny;
+
 /// The process number of the command in its namespace: the first child of process 1.
 pub const COMMAND: libc::pid_t = 2;
 /// The descriptor that the stub writes the wait status to (four bytes, as wait(2) gives it).
@@ -140,47 +142,7 @@ fn code() -> &'static [u8] {
     &[]
 }
 
-/// `e_machine` of this host.
-const MACHINE: u16 = if cfg!(target_arch = "x86_64") { 62 } else { 183 };
-const LOAD_AT: u64 = 0x40_0000;
-const HEADERS: u64 = 64 + 2 * 56;
-
 /// The program as an ELF file; `None` on an architecture that it is not written for.
 pub fn elf() -> Option<Vec<u8>> {
-    let code = code();
-    if code.is_empty() {
-        return None;
-    }
-    let size = HEADERS + code.len() as u64;
-    let mut file = Vec::with_capacity(size as usize);
-    let put = |file: &mut Vec<u8>, values: &[(u64, usize)]| {
-        values.iter().for_each(|(value, width)| file.extend_from_slice(&value.to_le_bytes()[..*width]));
-    };
-    file.extend_from_slice(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0");
-    // type EXEC, machine, version, entry, program headers' offset, no sections, flags, and the sizes of the headers.
-    put(&mut file, &[(2, 2), (MACHINE.into(), 2), (1, 4), (LOAD_AT + HEADERS, 8), (64, 8), (0, 8), (0, 4)]);
-    put(&mut file, &[(64, 2), (56, 2), (2, 2), (64, 2), (0, 2), (0, 2)]);
-    // PT_LOAD, readable and executable: the whole file. Aligned for pages of up to 64 KiB.
-    put(&mut file, &[(1, 4), (5, 4), (0, 8), (LOAD_AT, 8), (LOAD_AT, 8), (size, 8), (size, 8), (0x1_0000, 8)]);
-    // PT_GNU_STACK: the stack is not executable.
-    put(&mut file, &[(0x6474_e551, 4), (6, 4), (0, 8), (0, 8), (0, 8), (0, 8), (0, 8), (16, 8)]);
-    file.extend_from_slice(code);
-    Some(file)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn it_is_an_elf_file_of_this_host() {
-        let Some(file) = elf() else { return };
-        assert!(file.len() < 512, "{}", file.len());
-        let own = std::fs::read("/proc/self/exe").unwrap();
-        assert_eq!(file[4..7], own[4..7]);
-        assert_eq!(file[18..20], own[18..20], "e_machine");
-        let parsed = goblin::elf::Elf::parse(&file).unwrap();
-        assert_eq!((parsed.entry, parsed.program_headers.len()), (LOAD_AT + HEADERS, 2));
-        assert!(parsed.interpreter.is_none());
-    }
+    tiny::wrap(code())
 }
