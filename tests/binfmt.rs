@@ -16,7 +16,8 @@ use nix::mount::{MsFlags, mount};
 use pronto::arch::{Profile, Profiles};
 use pronto::binfmt::{Entry, Error, Host, Pinned, Registry, ident};
 use pronto::domain::Quiet;
-use pronto::ops::{Ctx, inspect::Facts, registry};
+use pronto::ops::registry::{self, Found};
+use pronto::ops::{Ctx, inspect::Facts};
 use pronto::store::Store;
 use pronto::sys::fs::write_atomic;
 use pronto::sys::host::{Runner, who_runs};
@@ -480,9 +481,15 @@ fn several_are_registered_or_none() {
         assert_eq!(std::fs::read_dir("/etc/binfmt.d").unwrap().count(), 0);
 
         let facts = Facts::default();
-        let arm64 = registry::emulator(&ctx, &bench.arm64, &facts, true).unwrap().unwrap();
+        let private = registry::emulator(&ctx, &bench.arm64, &facts, true, true).unwrap();
+        let Some(Found::Private(_, lines)) = private else { panic!("{private:?}") };
+        assert!(lines[0].starts_with(":pronto-arm64:M:") && lines[0].ends_with(":POCF"), "{lines:?}");
+        assert!(!bench.registry().entries().unwrap().iter().any(|e| e.entry.name == "pronto-arm64"));
+        let found = registry::emulator(&ctx, &bench.arm64, &facts, true, false).unwrap();
+        let Some(Found::Host(arm64)) = found else { panic!("{found:?}") };
         assert!(arm64.registered_now);
-        assert_eq!(registry::emulator(&ctx, bench.host.profiles.find(&own).unwrap(), &facts, true).unwrap(), None);
+        let own = bench.host.profiles.find(&own).unwrap();
+        assert!(registry::emulator(&ctx, own, &facts, true, false).unwrap().is_none());
     });
 }
 

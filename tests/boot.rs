@@ -32,6 +32,8 @@ mod oneoff;
 mod systems;
 #[path = "boot/tar.rs"]
 mod tar;
+#[path = "boot/userns.rs"]
+mod userns;
 #[path = "boot/verbs.rs"]
 mod verbs;
 
@@ -53,6 +55,7 @@ fn main() -> std::process::ExitCode {
             images::CASES,
             bad::CASES,
             fence::CASES,
+            userns::CASES,
             crowd::CASES,
             crash::CASES,
         ],

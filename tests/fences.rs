@@ -71,6 +71,8 @@ impl Drop for Group {
 
 fn plan(tree: &Path, words: &[&str]) -> Plan {
     Plan {
+        ids: None,
+        private: Vec::new(),
         root: detached(tree, false).unwrap(),
         hostname: "fenced".to_owned(),
         words: words.iter().map(OsString::from).collect(),

@@ -10,6 +10,7 @@ use pronto::arch::Profiles;
 use pronto::domain::report::{Quiet, Report, Step};
 use pronto::domain::{Artifact, ImageConfig, Layer};
 use pronto::ops::inspect;
+use pronto::ops::isolation::Isolation;
 use pronto::ops::provision::{Wish, provision};
 use pronto::ops::{Ctx, Interrupt, Kind, Result};
 use pronto::store::{Store, layers};
@@ -89,7 +90,8 @@ impl Place {
         let root = Root::open(&self.dir.path().join("tree")).unwrap();
         let facts = inspect::tree(&root, &profiles)?;
         assert!(facts.init.is_none() && facts.profile.is_some(), "{facts:?}");
-        let wish = Wish { mirror: None, credentials: true, uuid: UUID };
+        let isolation = Isolation { userns: true, private: false };
+        let wish = Wish { mirror: None, credentials: true, uuid: UUID, isolation };
         provision(&self.ctx, &artifact, &facts, &profiles, &wish, &mut Interrupt::collect()?)
     }
 

@@ -208,11 +208,10 @@ pub fn mirror() -> String {
     panic!("this machine has no Debian package source: set PRONTO_MIRROR to a mirror's URL")
 }
 
-/// An arm64 entry of the tests' own in the kernel's registry, gone when this is dropped.
+/// An arm64 entry of the tests' own in the kernel's registry, gone when this is dropped. Another's that would do could be taken
+/// away in the middle.
 #[derive(Debug)]
-pub struct Interpreter {
-    ours: bool,
-}
+pub struct Interpreter(());
 
 const REGISTRY: &str = "/proc/sys/fs/binfmt_misc";
 const OURS: &str = "pronto-test-arm64";
@@ -221,12 +220,9 @@ const OURS: &str = "pronto-test-arm64";
 static HOLDERS: Mutex<usize> = Mutex::new(0);
 
 impl Interpreter {
-    /// Makes arm64 programs run, by an entry of ours when they do not yet.
+    /// Makes arm64 programs run.
     pub fn needed() -> Interpreter {
         let mut holders = HOLDERS.lock().unwrap();
-        if *holders == 0 && runs(Cpu::Arm64) {
-            return Interpreter { ours: false };
-        }
         if *holders == 0 {
             let qemu = ::pronto::sys::process::find_program("qemu-aarch64").expect("qemu-aarch64 (package qemu-user)");
             let magic = r"\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00";
@@ -240,18 +236,16 @@ impl Interpreter {
             assert!(runs(Cpu::Arm64), "{} does not run arm64 programs", qemu.display());
         }
         *holders += 1;
-        Interpreter { ours: true }
+        Interpreter(())
     }
 }
 
 impl Drop for Interpreter {
     fn drop(&mut self) {
         let mut holders = HOLDERS.lock().unwrap();
-        if self.ours {
-            *holders -= 1;
-            if *holders == 0 {
-                let _ = into_kernel(OURS, "-1");
-            }
+        *holders -= 1;
+        if *holders == 0 {
+            let _ = into_kernel(OURS, "-1");
         }
     }
 }
