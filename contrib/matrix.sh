@@ -1,0 +1,99 @@
+#!/bin/bash
+# Boots every architecture and release that can be made from Debian packages here, looks at how each behaves, and prints one table;
+# with a file as its second word, the table is written there as Markdown (docs/matrix.md).
+#
+#   contrib/matrix.sh PRONTO [FILE] [ARCH/SUITE ...]
+#
+# What a newcomer would get wrong: nothing here is skipped in silence. A system that the mirror does not carry, or that does not
+# boot, is a row that says so, and the exit status is then 1. Systems are kept in the store of --root ($PRONTO_MATRIX_ROOT,
+# /var/cache/pronto-matrix), so that only the first run makes them.
+set -uo pipefail
+
+pronto=$(realpath "${1:?usage: contrib/matrix.sh PRONTO [FILE] [ARCH/SUITE ...]}")
+file=${2:-}
+rows=("${@:3}")
+root=${PRONTO_MATRIX_ROOT:-/var/cache/pronto-matrix}
+[ ${#rows[@]} -gt 0 ] || rows=(
+    amd64/bullseye amd64/bookworm amd64/trixie amd64/sid
+    i386/bookworm
+    arm64/bullseye arm64/bookworm arm64/trixie arm64/sid
+    armhf/bullseye armhf/bookworm armhf/trixie
+    armel/bookworm
+    riscv64/trixie riscv64/sid
+    ppc64el/bookworm ppc64el/trixie
+    s390x/bookworm s390x/trixie
+    mips64el/bookworm
+    loong64/sid
+)
+[ "$(id -u)" = 0 ] || { echo "matrix.sh: booting guests needs root" >&2; exit 1; }
+mkdir -p -m 0700 "$root"
+
+pronto() { "$pronto" --root "$root" "$@"; }
+inside() { pronto exec matrix -- "$@" 2>/dev/null; }
+now() { date +%s.%N; }
+since() { printf '%.1f' "$(echo "$(now) - $1" | bc)"; }
+clean() { pronto destroy matrix >/dev/null 2>&1; pronto delete matrix >/dev/null 2>&1; }
+trap clean EXIT
+
+# One behaviour after the other; prints the names of those that fail.
+behaviour() {
+    local bad=()
+    [ "$(inside sh -c 'useradd -m ann 2>/dev/null; install -m 4755 /usr/bin/id /usr/local/bin/setuid-id; su ann -c "/usr/local/bin/setuid-id -u"')" = 0 ] || bad+=(setuid)
+    [ "$(inside sh -c 'env -i /bin/uname -m')" = "$(inside uname -m)" ] || bad+=(env)
+    [ "$(inside sh -c 'chroot / /bin/echo there')" = there ] || bad+=(chroot)
+    inside systemd-run --wait -q /bin/true || bad+=(transient-unit)
+    inside sh -c 'printf "[Service]\nType=oneshot\nDynamicUser=yes\nExecStart=/bin/true\n" >/run/systemd/system/later.service; systemctl start later' || bad+=(DynamicUser)
+    [ "$(inside sh -c 'i=0; while [ $i -lt 100 ]; do /bin/true & i=$((i+1)); done; wait; echo $i')" = 100 ] || bad+=(processes)
+    [ "$(inside sh -c 'ls /usr/share/doc | wc -l')" -gt 10 ] || bad+=(readdir)
+    inside sh -c 'perl -e "fork // die; wait; exit 0"' || bad+=(perl)
+    echo "${bad[*]:-}"
+}
+
+head='| architecture | release | systemd | state | failed units | reset for the emulator | behaviour | ready (s) | stop (s) |'
+line='|---|---|---|---|---|---|---|---|---|'
+table=("$head" "$line")
+wrong=0
+echo "$head"
+for row in "${rows[@]}"; do
+    arch=${row%/*} suite=${row#*/}
+    clean
+    # Made first, so that what is timed is the boot.
+    if ! said=$(pronto --quiet new --arch "$arch" --name matrix "debian/$suite" 2>&1); then
+        cells="| $arch | $suite | - | cannot be made: $(echo "$said" | sed -n 's/^  because: //p' | head -n 1 | cut -c1-120) | - | - | - | - | - |"
+        wrong=1
+    else
+        begin=$(now)
+        if ! said=$(pronto start matrix 2>&1); then
+            cells="| $arch | $suite | - | not ready: $(echo "$said" | grep -v '^console:' | tail -n 1 | cut -c1-120) | - | - | - | - | - |"
+            wrong=1
+        else
+            ready=$(since "$begin")
+            state=$(inside systemctl is-system-running)
+            failed=$(inside systemctl --failed --no-legend --plain | awk '{print $1}' | xargs)
+            version=$(inside systemctl --version | sed -n '1s/systemd \([0-9]*\).*/\1/p')
+            drop=$root/domains/matrix/emulation/usr/lib/systemd/system/service.d/zzz-pronto.conf
+            reset=$(if [ -f "$drop" ]; then grep -c '=' "$drop"; else echo 0; fi)
+            bad=$(behaviour)
+            begin=$(now)
+            pronto --quiet shutdown -w matrix 2>/dev/null
+            stop=$(since "$begin")
+            [ "$state" = running ] && [ -z "$failed$bad" ] || wrong=1
+            cells="| $arch | $suite | $version | $state | ${failed:-0} | $reset keys | ${bad:-all right} | $ready | $stop |"
+        fi
+    fi
+    table+=("$cells")
+    echo "$cells"
+done
+if [ -n "$file" ]; then
+    {
+        echo "# What boots"
+        echo
+        echo "Made by \`make matrix\` on $(date +%Y-%m-%d): $(uname -sr), $(uname -m), $(nproc) CPUs, $("$pronto" --version | head -n 1)," \
+            "$(systemd-nspawn --version | head -n 1), $(qemu-aarch64 --version | head -n 1). Every system is Debian's, made from packages" \
+            "by \`pronto new debian/RELEASE\`. \"Behaviour\" names what failed of: setuid programs, an empty environment, chroot, transient units," \
+            "DynamicUser=, a hundred processes, readdir, perl."
+        echo
+        printf '%s\n' "${table[@]}"
+    } >"$file"
+fi
+exit $wrong
