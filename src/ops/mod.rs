@@ -95,9 +95,10 @@ impl Error {
         Error::new(Kind::NoDomain, format!("{domain} is an invalid domain identifier (rc=-6)"))
     }
 
-    /// The verb cannot be done in this state.
-    pub fn state(domain: &str, state: State, verb: &str, hint: &str) -> Error {
-        Error::general(format!("domain '{domain}' is {state}: cannot {verb} it")).hint(hint)
+    /// The verb cannot be done in this state. `cannot` is a whole clause ("it cannot be shut down"), since no pattern gives
+    /// good English for "shut down", "rename" and "attach to the console" alike.
+    pub fn state(domain: &str, state: State, cannot: &str, hint: &str) -> Error {
+        Error::general(format!("domain '{domain}' is {state}: {cannot}")).hint(hint)
     }
 
     /// Why it failed.
