@@ -310,6 +310,7 @@ pub fn rmi(ctx: &Ctx, image: &str, arch: Option<&str>) -> Result<()> {
         (Some(_), None) => false,
         (None, _) => true,
     };
+    super::sweep::thorough(ctx)?;
     let names = names_of(image);
     let lock = records::lock(&ctx.store)?;
     let all = records::all(&ctx.store)?;
