@@ -214,6 +214,11 @@ fn pulled(label: String, entry: &Entry, fetched: bool) -> Pulled {
 }
 
 fn failed(word: &str, error: image::Error) -> Error {
+    let error = match error {
+        // Not the image's fault.
+        image::Error::Store(interrupted @ crate::store::Error::Interrupted(_)) => return interrupted.into(),
+        other => other,
+    };
     let hint = match &error {
         e if e.is_disk_full() => Some("free some space, or put the store elsewhere with --root".to_owned()),
         image::Error::BadReference { .. } => {

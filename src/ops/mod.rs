@@ -155,7 +155,11 @@ impl From<crate::store::Error> for Error {
             }
             _ => None,
         };
-        let kind = if matches!(error, crate::store::Error::NameInUse(_)) { Kind::Create } else { Kind::General };
+        let kind = match error {
+            crate::store::Error::NameInUse(_) => Kind::Create,
+            crate::store::Error::Interrupted(signal) => Kind::Interrupted(signal),
+            _ => Kind::General,
+        };
         Error {
             kind,
             what: error.to_string(),
