@@ -1,6 +1,6 @@
-//! Two real processes that want the same image: one fetches, the other waits, and whoever waits may stop waiting. What a
+//! Real processes that want an image which does not come: one fetches, another waits for it, and either may give up. What a
 //! newcomer would get wrong: the verbs that undo what they began collect signals instead of dying of them, so a wait that does
-//! not look at them would go on until the other's download ends. No guest is started: nobody gets the image in time.
+//! not look at them would go on until the download ends. No guest is started: nobody gets the image in time.
 
 #[allow(dead_code, reason = "the server can do more than is asked for here")]
 #[path = "common/http.rs"]
@@ -132,4 +132,45 @@ fn a_signal_ends_the_wait_and_leaves_the_other_alone() {
     assert_eq!(server.requests().len(), 1, "nobody else has asked for it");
     assert_eq!(names(&store.join("layers")).len(), 2, "a layer and its record");
     assert_eq!(names(&store.join("run/claims")), [""; 0]);
+}
+
+#[test]
+fn a_signal_ends_ones_own_fetch() {
+    if !nix::unistd::geteuid().is_root() {
+        let _ = std::io::stderr().write_all(b"left out: only root has a store\n");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let store = dir.path().join("store");
+    let gate = Arc::new(Gate::default());
+    let server = {
+        let gate = Arc::clone(&gate);
+        http::Server::start(move |_| {
+            gate.pass();
+            http::Response::ok("")
+        })
+    };
+    for (n, (image, signal)) in
+        [(server.url("system.tar"), Signal::SIGINT), (format!("{}/x:t", server.host()), Signal::SIGTERM)]
+            .into_iter()
+            .enumerate()
+    {
+        let mut only = Pronto::start(&store, &["create", &image]);
+        let begin = Instant::now();
+        while server.requests().len() <= n {
+            assert!(begin.elapsed() < Duration::from_secs(60), "it asks for it");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        kill(Pid::from_raw(only.0.id() as i32), signal).unwrap();
+        let (status, took) = only.end(Duration::from_secs(20));
+        assert_eq!(status.code(), Some(128 + signal as i32), "{image}: {status}");
+        assert!(took < Duration::from_secs(2), "{image}: {took:?}");
+        let mut said = String::new();
+        only.0.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        assert!(said.ends_with(&format!("pronto: interrupted by signal {}\n", signal as i32)), "{image}: {said}");
+        for place in ["run/claims", "domains", "layers"] {
+            assert_eq!(names(&store.join(place)), [""; 0], "{image}: {place}");
+        }
+    }
+    gate.open();
 }
