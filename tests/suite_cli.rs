@@ -258,7 +258,7 @@ fn a_mistyped_label_that_nobody_has_is_told_the_right_one() {
     }
     for (line, code) in [
         ("pull debain/bookworm", 1),
-        ("create debain/bookworm", 1),
+        ("create debain/bookworm", 3),
         ("run debain/bookworm -- true", 125),
         ("debain/bookworm true", 125),
     ] {
@@ -269,7 +269,7 @@ fn a_mistyped_label_that_nobody_has_is_told_the_right_one() {
             c.env_remove("no_proxy").env_remove("NO_PROXY");
         });
         assert_eq!((said.code, said.out.as_str()), (code, ""), "{line}: {said:?}");
-        assert!(said.err.starts_with("pronto: cannot get image 'debain/bookworm'\n"), "{line}: {said:?}");
+        assert!(said.err.contains("\npronto: cannot get image 'debain/bookworm'\n"), "{line}: {said:?}");
         assert!(said.err.ends_with("\n  try: did you mean debian/bookworm?\n"), "{line}: {said:?}");
     }
 }
