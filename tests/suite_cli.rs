@@ -249,6 +249,32 @@ fn a_word_that_is_nothing_is_never_fetched() {
 }
 
 #[test]
+fn a_mistyped_label_that_nobody_has_is_told_the_right_one() {
+    let place = Place::new();
+    if !nix::unistd::geteuid().is_root() {
+        // Without root nothing is fetched at all.
+        assert!(place.line("pull debain/bookworm").err.contains("needs root"));
+        return;
+    }
+    for (line, code) in [
+        ("pull debain/bookworm", 1),
+        ("create debain/bookworm", 3),
+        ("run debain/bookworm -- true", 125),
+        ("debain/bookworm true", 125),
+    ] {
+        let words: Vec<&str> = line.split(' ').collect();
+        // Port 1 refuses: no registry of the internet's is asked.
+        let said = place.run_with(Path::new(BINARY), &words, |c| {
+            c.env("https_proxy", "http://127.0.0.1:1").env("HTTPS_PROXY", "http://127.0.0.1:1");
+            c.env_remove("no_proxy").env_remove("NO_PROXY");
+        });
+        assert_eq!((said.code, said.out.as_str()), (code, ""), "{line}: {said:?}");
+        assert!(said.err.contains("\npronto: cannot get image 'debain/bookworm'\n"), "{line}: {said:?}");
+        assert!(said.err.ends_with("\n  try: did you mean debian/bookworm?\n"), "{line}: {said:?}");
+    }
+}
+
+#[test]
 fn what_looks_like_an_image_is_one() {
     let place = Place::new();
     // Without a command the short form says what it took the word for, and does nothing.

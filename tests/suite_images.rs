@@ -491,6 +491,26 @@ fn rmi_keeps_what_others_use() {
 }
 
 #[test]
+fn what_a_killed_fetch_left_goes_with_the_next_change() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let bench = Bench::new();
+    let left = bench.ctx.store.layers().join(".tmp-dead");
+    let pronto = |words: &[&str]| {
+        let mut tool = Tool::new(env!("CARGO_BIN_EXE_pronto")).args(words);
+        tool.command().env("PRONTO_ROOT", bench.ctx.store.root()).output().unwrap().status.success()
+    };
+    for words in
+        [&["rmi", "no/such"][..], &["new", "./no-such"], &["create", "./no-such"], &["run", "./no-such", "true"]]
+    {
+        std::fs::create_dir_all(left.join("usr")).unwrap();
+        assert!(pronto(&["list", "--all"]) && left.exists(), "looking must not wait for a tree to be removed");
+        assert!(!pronto(words) && !left.exists(), "{words:?}");
+    }
+}
+
+#[test]
 fn directories_and_tarballs() {
     let bench = Bench::new();
     let tree = bench.path("a b:c,d");

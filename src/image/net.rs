@@ -1,9 +1,16 @@
 //! What every download needs: a runtime on this thread, TLS, time-outs, and an error that says which host and why. What a
-//! newcomer would get wrong: rustls is built without a default provider, so one is installed before the first client.
+//! newcomer would get wrong: rustls is built without a default provider, so one is installed before the first client; and a
+//! verb that undoes what it began has blocked the signals that end it, so whatever waits here must look for them.
 
+use std::future::Future;
+use std::pin::pin;
 use std::time::Duration;
 
+use futures_util::future::{Either, select};
+use tokio::runtime::Runtime;
+
 use super::{Error, Result};
+use crate::sys::signal;
 
 /// How often a download goes on after it broke off without a single new byte.
 pub const RETRIES: u32 = 5;
@@ -15,9 +22,35 @@ pub const SILENCE: Duration = Duration::from_secs(60);
 pub const AGENT: &str = concat!("pronto/", env!("CARGO_PKG_VERSION"));
 
 /// A runtime that works on whichever thread waits on it.
-pub fn runtime() -> Result<tokio::runtime::Runtime> {
+pub fn runtime() -> Result<Runtime> {
     install_provider();
     tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::io("cannot start a runtime"))
+}
+
+/// How often a wait looks for a signal.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Fails when INT, TERM or HUP is blocked and has come; the verb that blocked it finds it still pending.
+pub fn check_signal() -> Result<()> {
+    signal::pending(&signal::ENDING).map_or(Ok(()), |n| Err(crate::store::Error::Interrupted(n).into()))
+}
+
+/// Waits for `work` to be done, or for a signal: a server may be silent for a minute, several times.
+pub fn wait_for<T>(runtime: &Runtime, work: impl Future<Output = T>) -> Result<T> {
+    runtime.block_on(async {
+        let signalled = async {
+            loop {
+                if let Err(interrupted) = check_signal() {
+                    return interrupted;
+                }
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        match select(pin!(work), pin!(signalled)).await {
+            Either::Left((done, _)) => Ok(done),
+            Either::Right((interrupted, _)) => Err(interrupted),
+        }
+    })
 }
 
 /// Makes ring the cryptography of TLS; the second call changes nothing.
@@ -49,7 +82,14 @@ pub fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
     }
 }
 
-/// How long to wait before the try with this number (1 is the first repetition).
-pub fn pause(attempt: u32) -> Duration {
-    Duration::from_millis(200 << attempt.min(5))
+/// Waits before the try with this number (1 is the first repetition). Errors: a signal has come.
+pub fn pause(attempt: u32) -> Result<()> {
+    let end = std::time::Instant::now() + Duration::from_millis(200 << attempt.min(5));
+    loop {
+        check_signal()?;
+        match end.saturating_duration_since(std::time::Instant::now()) {
+            Duration::ZERO => return Ok(()),
+            left => std::thread::sleep(left.min(LOOK)),
+        }
+    }
 }

@@ -186,7 +186,7 @@ impl Partial {
         loop {
             let have = if state.validator.is_some() { file.seek(SeekFrom::End(0)).map_err(cannot())? } else { 0 };
             let transfer = self.transfer(&client, &mut file, have, &mut state, &mut step, report);
-            match runtime.block_on(transfer) {
+            match net::wait_for(&runtime, transfer)? {
                 Ok(()) => break,
                 Err(Stop::Fatal(error)) => return Err(error),
                 Err(Stop::Again(why)) => {
@@ -195,7 +195,7 @@ impl Partial {
                     if failures > net::RETRIES {
                         return Err(Error::Unreachable { place: self.host(), why });
                     }
-                    std::thread::sleep(net::pause(failures));
+                    net::pause(failures)?;
                 }
             }
         }

@@ -31,7 +31,7 @@ pub fn console(ctx: &Ctx, which: &DomainRef) -> Result<()> {
     let name = domain.name.as_str();
     if domain.state == State::Paused {
         let hint = format!("let it go on first: pronto unpause {name}; what it has said: pronto logs {name}");
-        return Err(Error::state(name, domain.state, "attach to the console of", &hint));
+        return Err(Error::state(name, domain.state, "its console cannot be attached to", &hint));
     }
     let mut line = Line::open(ctx, &domain)?;
     let mut log = File::open(ctx.store.domain(name).join("console.log")).ok();

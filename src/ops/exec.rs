@@ -37,24 +37,26 @@ pub struct Command {
 pub fn exec(ctx: &Ctx, domain: &DomainRef, command: Command) -> Result<u8> {
     super::need_root("exec")?;
     let mut interrupt = Interrupt::collect()?;
-    let domain = enterable(ctx, domain, "run a command in")?;
+    let domain = enterable(ctx, domain, "no command can be run in it")?;
     let run = domain.run.as_ref().ok_or_else(|| Error::general("the domain does not run"))?;
     attend(run, command, Io::Caller, &mut interrupt).map(|(status, _)| status)
 }
 
-/// The domain, when commands can be run in it now.
-pub fn enterable(ctx: &Ctx, which: &DomainRef, verb: &str) -> Result<Domain> {
+/// The domain, when commands can be run in it now; `cannot` is what is said when they cannot, as in [`Error::state`].
+pub fn enterable(ctx: &Ctx, which: &DomainRef, cannot: &str) -> Result<Domain> {
     super::sweep::sweep(ctx)?;
     let domain = ctx.store.resolve(which)?.ok_or_else(|| Error::no_domain(which))?;
     let name = domain.name.as_str();
     match domain.state {
         State::Paused => {
-            Err(Error::state(name, domain.state, verb, &format!("let it go on first: pronto unpause {name}")))
+            Err(Error::state(name, domain.state, cannot, &format!("let it go on first: pronto unpause {name}")))
         }
-        State::ShutOff => Err(Error::state(name, domain.state, verb, &format!("start it first: pronto start {name}"))),
-        state if !state.can_enter() => Err(Error::state(name, state, verb, "wait a moment and try again")),
+        State::ShutOff => {
+            Err(Error::state(name, domain.state, cannot, &format!("start it first: pronto start {name}")))
+        }
+        state if !state.can_enter() => Err(Error::state(name, state, cannot, "wait a moment and try again")),
         _ if domain.run.as_ref().is_none_or(|r| r.leader == 0) => {
-            Err(Error::state(name, State::Building, verb, "its init does not run yet: try again in a moment"))
+            Err(Error::state(name, State::Building, cannot, "its init does not run yet: try again in a moment"))
         }
         _ => Ok(domain),
     }

@@ -214,12 +214,21 @@ fn pulled(label: String, entry: &Entry, fetched: bool) -> Pulled {
 }
 
 fn failed(word: &str, error: image::Error) -> Error {
+    let error = match error {
+        // Not the image's fault.
+        image::Error::Store(interrupted @ crate::store::Error::Interrupted(_)) => return interrupted.into(),
+        other => other,
+    };
     let hint = match &error {
         e if e.is_disk_full() => Some("free some space, or put the store elsewhere with --root".to_owned()),
         image::Error::BadReference { .. } => {
             catalogue::nearest(word).map(|label| format!("did you mean {label}? A path starts with './' or '/'"))
         }
         image::Error::NoPlatform { .. } => Some("choose one that it has with --arch".to_owned()),
+        // A mistyped label (`debain/bookworm`) is a good name of a registry's image, so it went there.
+        e if e.is_out_of_reach() && !catalogue::is_label(word) => {
+            catalogue::nearest(word).map(|label| format!("did you mean {label}?"))
+        }
         _ => None,
     };
     let failure = Error::general(format!("cannot get image '{}'", word.escape_debug())).because(error);
@@ -306,6 +315,7 @@ pub fn rmi(ctx: &Ctx, image: &str, arch: Option<&str>) -> Result<()> {
         (Some(_), None) => false,
         (None, _) => true,
     };
+    super::sweep::thorough(ctx)?;
     let names = names_of(image);
     let lock = records::lock(&ctx.store)?;
     let all = records::all(&ctx.store)?;
@@ -357,46 +367,4 @@ pub fn rmi(ctx: &Ctx, image: &str, arch: Option<&str>) -> Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::domain::{Quiet, Report, Step};
-    use crate::store::Store;
-    use std::sync::{Arc, Mutex};
-
-    #[derive(Default)]
-    struct Notes(Mutex<Vec<String>>);
-
-    impl Report for Arc<Notes> {
-        fn note(&self, line: &str) {
-            self.0.lock().unwrap().push(line.to_owned());
-        }
-        fn warn(&self, _: &str) {}
-        fn begin(&self, _: &str, _: Option<u64>) -> Box<dyn Step> {
-            Box::new(Quiet)
-        }
-    }
-
-    #[test]
-    fn a_source_out_of_reach_is_one_line_and_the_next_is_taken() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::at(Some(&dir.path().join("s")));
-        store.open().unwrap();
-        let notes = Arc::new(Notes::default());
-        let ctx = Ctx { store, root: None, report: Arc::new(Arc::clone(&notes)) };
-        let source = |tag: &str| Source::Oci(format!("127.0.0.1:1/x:{tag}"));
-        let row = catalogue::Row {
-            label: "test/x".into(),
-            aliases: Vec::new(),
-            family: catalogue::Family::Apt,
-            sources: vec![source("a"), source("b")],
-            booted: "never".into(),
-            note: None,
-        };
-        let wish = Wish { platforms: None, force: false, mirror: None, ready: &|_| Ok(Vec::new()) };
-        let error =
-            from_catalogue(&ctx, &row, &crate::ops::registry::platforms_named("arm64").unwrap(), &wish).unwrap_err();
-        let refused = "registry 127.0.0.1:1 cannot be reached: Connection refused";
-        assert_eq!(*notes.0.lock().unwrap(), [format!("test/x: {refused}: trying its next source")]);
-        assert_eq!(std::error::Error::source(&error).unwrap().to_string(), refused);
-    }
-}
+mod tests;

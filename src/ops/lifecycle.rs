@@ -52,7 +52,7 @@ fn chosen(ctx: &Ctx, which: &Which) -> Result<Vec<Domain>> {
     }
 }
 
-fn must_hear(domain: &Domain, verb: &str) -> Result<()> {
+fn must_hear(domain: &Domain, cannot: &str) -> Result<()> {
     let name = domain.name.as_str();
     if domain.state.can_ask() {
         return Ok(());
@@ -61,7 +61,7 @@ fn must_hear(domain: &Domain, verb: &str) -> Result<()> {
         State::Paused => format!("let it go on first: pronto unpause {name}; or end it now: pronto destroy {name}"),
         _ => format!("wait for it, or end it now: pronto destroy {name}"),
     };
-    Err(Error::state(name, domain.state, verb, &hint))
+    Err(Error::state(name, domain.state, cannot, &hint))
 }
 
 /// Asks guests to power off; with `wait` returns when everything of them is gone (killed after the time-out).
@@ -69,7 +69,7 @@ pub fn shutdown(ctx: &Ctx, which: &Which, wait: bool, timeout: Option<Duration>)
     begin(ctx, "shutdown")?;
     let mut interrupt = Interrupt::collect()?;
     let domains = chosen(ctx, which)?;
-    domains.iter().try_for_each(|d| must_hear(d, "shut down"))?;
+    domains.iter().try_for_each(|d| must_hear(d, "it cannot be shut down"))?;
     let mut lines = Vec::new();
     for domain in domains {
         let id = domain.domid().unwrap_or_default();
@@ -99,7 +99,7 @@ pub fn reboot(ctx: &Ctx, which: &Which, wait: bool, timeout: Option<Duration>) -
     begin(ctx, "reboot")?;
     let mut interrupt = Interrupt::collect()?;
     let domains = chosen(ctx, which)?;
-    domains.iter().try_for_each(|d| must_hear(d, "reboot"))?;
+    domains.iter().try_for_each(|d| must_hear(d, "it cannot be rebooted"))?;
     let mut lines = Vec::new();
     for domain in domains {
         ctx.report.note(&format!("Rebooting domain {}", domain.domid().unwrap_or_default()));
@@ -180,7 +180,8 @@ fn freeze(ctx: &Ctx, domain: &DomainRef, frozen: bool, verb: &str) -> Result<()>
     begin(ctx, verb)?;
     let domain = find_active(ctx, domain)?;
     if !(if frozen { domain.state.can_pause() } else { domain.state.can_unpause() }) {
-        return Err(Error::state(domain.name.as_str(), domain.state, verb, "wait for it"));
+        let cannot = format!("it cannot be {verb}d");
+        return Err(Error::state(domain.name.as_str(), domain.state, &cannot, "wait for it"));
     }
     let Some(run) = &domain.run else { return Err(Error::no_domain(&domain.name.as_str().into())) };
     run.cage.freeze(frozen).map_err(|e| Error::general(format!("cannot {verb} domain '{}'", domain.name)).because(e))
@@ -200,7 +201,8 @@ pub fn start(ctx: &Ctx, domain: &DomainRef, wait: bool, timeout: Option<Duration
     let mut domain = find(ctx, domain)?;
     if !domain.state.can_start() {
         let name = domain.name.as_str();
-        return Err(Error::state(name, domain.state, "start", &format!("see it with: pronto list {name}")));
+        let hint = format!("see it with: pronto list {name}");
+        return Err(Error::state(name, domain.state, "it cannot be started", &hint));
     }
     let lock = ctx.store.lock_run(&domain.name, &domain.record)?;
     let ready = prepare_again(ctx, &mut domain);
@@ -241,7 +243,8 @@ pub fn delete(ctx: &Ctx, domain: &DomainRef) -> Result<()> {
     let domain = find(ctx, domain)?;
     let name = domain.name.as_str();
     if !domain.state.can_delete() {
-        return Err(Error::state(name, domain.state, "delete", &format!("end it first: pronto destroy {name}")));
+        let hint = format!("end it first: pronto destroy {name}");
+        return Err(Error::state(name, domain.state, "it cannot be deleted", &hint));
     }
     let lock = ctx.store.lock_run(&domain.name, &domain.record)?;
     ctx.store.remove_domain(&domain.name, &domain.record.uuid)?;
@@ -254,7 +257,7 @@ pub fn rename(ctx: &Ctx, domain: &DomainRef, to: &Name) -> Result<()> {
     begin(ctx, "rename")?;
     let domain = find(ctx, domain)?;
     if !domain.state.can_rename() {
-        return Err(Error::state(domain.name.as_str(), domain.state, "rename", "wait for it"));
+        return Err(Error::state(domain.name.as_str(), domain.state, "it cannot be renamed", "wait for it"));
     }
     let _held = ctx.store.hold()?;
     let (from, to_path) = (ctx.store.domain(domain.name.as_str()), ctx.store.domain(to.as_str()));

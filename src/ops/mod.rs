@@ -98,9 +98,10 @@ impl Error {
         Error::new(Kind::NoDomain, format!("{domain} is an invalid domain identifier (rc=-6)"))
     }
 
-    /// The verb cannot be done in this state.
-    pub fn state(domain: &str, state: State, verb: &str, hint: &str) -> Error {
-        Error::general(format!("domain '{domain}' is {state}: cannot {verb} it")).hint(hint)
+    /// The verb cannot be done in this state. `cannot` is a whole clause ("it cannot be shut down"), since no pattern gives
+    /// good English for "shut down", "rename" and "attach to the console" alike.
+    pub fn state(domain: &str, state: State, cannot: &str, hint: &str) -> Error {
+        Error::general(format!("domain '{domain}' is {state}: {cannot}")).hint(hint)
     }
 
     /// Why it failed.
@@ -157,7 +158,11 @@ impl From<crate::store::Error> for Error {
             }
             _ => None,
         };
-        let kind = if matches!(error, crate::store::Error::NameInUse(_)) { Kind::Create } else { Kind::General };
+        let kind = match error {
+            crate::store::Error::NameInUse(_) => Kind::Create,
+            crate::store::Error::Interrupted(signal) => Kind::Interrupted(signal),
+            _ => Kind::General,
+        };
         Error {
             kind,
             what: error.to_string(),

@@ -68,7 +68,7 @@ pub enum Purpose<'a> {
 pub fn reserve(ctx: &Ctx, what: &Create, purpose: Purpose<'_>, interrupt: &mut Interrupt) -> Result<Reserved> {
     super::need_root("create")?;
     ctx.store.open()?;
-    sweep::sweep(ctx)?;
+    sweep::thorough(ctx)?;
     fail::point("resolve").map_err(injected)?;
     let profiles = registry::profiles()?;
     let wanted = wanted(&profiles, &what.spec)?;

@@ -4,6 +4,7 @@
 
 use crate::domain::State;
 use crate::store::domains::{Domain, Ended, Record, now};
+use crate::store::layers;
 
 use super::{Ctx, Result};
 
@@ -19,6 +20,13 @@ pub fn sweep(ctx: &Ctx) -> Result<()> {
         ctx.report.warn(&error.to_string());
     }
     Ok(())
+}
+
+/// As [`sweep`], for verbs that take or give back room on the disk: also what killed fetches left half-made. It is looked for by
+/// one reading of a directory, but removing a tree may take seconds, so verbs that only look or ask do not do it.
+pub fn thorough(ctx: &Ctx) -> Result<()> {
+    sweep(ctx)?;
+    Ok(layers::sweep(&ctx.store)?)
 }
 
 fn clean(ctx: &Ctx, found: &Domain) -> Result<()> {

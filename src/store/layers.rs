@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::{Error, Result, Store};
 use crate::sys::fs;
 use crate::sys::lock::Lock;
+use crate::sys::signal;
 
 /// What is known of a layer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,8 +90,9 @@ pub enum Claimed<T> {
     Mine(Claim),
 }
 
-/// Asks for the right to make `name`, which `there` looks for; waits while another process makes it, after telling `waiting`. A process must hold at most one layer's claim when it waits for another (or two that
-/// need the same layers in another order would wait for each other).
+/// Asks for the right to make `name`, which `there` looks for; waits while another process makes it, after telling `waiting`.
+/// A process must hold at most one layer's claim when it waits for another (or two that need the same layers in another order
+/// would wait for each other). Errors: [`Error::Interrupted`] when a signal ends the wait; the other's work is not touched.
 pub fn claim<T>(
     store: &Store,
     name: &str,
@@ -108,13 +110,29 @@ pub fn claim<T>(
         Some(lock) => lock,
         None => {
             waiting();
-            Lock::wait(&lock_path).map_err(Error::io(&lock_path))?
+            wait(&lock_path)?
         }
     };
     let temporary = store.layers().join(format!(".tmp-{name}"));
     let claim = Claim { store: store.clone(), lock_path, temporary, _lock: lock };
     // Its last holder may have made it, or may have died in the middle.
     Ok(there()?.map_or(Claimed::Mine(claim), Claimed::There))
+}
+
+/// Waits for a lock that its holder may keep for as long as a download takes. A verb that undoes what it began has blocked INT,
+/// TERM and HUP and reads them where it can; waiting in fcntl(2) would not be such a place, so the lock is asked for again and
+/// again. (Where they are not blocked, they end this process by themselves.)
+fn wait(path: &Path) -> Result<Lock> {
+    const AGAIN: std::time::Duration = std::time::Duration::from_millis(20);
+    loop {
+        if let Some(lock) = Lock::try_take(path).map_err(Error::io(path))? {
+            return Ok(lock);
+        }
+        if let Some(signal) = signal::pending(&signal::ENDING) {
+            return Err(Error::Interrupted(signal));
+        }
+        std::thread::sleep(AGAIN);
+    }
 }
 
 impl Claim {

@@ -65,6 +65,9 @@ pub enum Error {
     /// Another process works on this domain.
     #[error("domain '{0}' is busy: another command is working on it")]
     Busy(String),
+    /// A signal came while another process was waited for; it is still to be collected.
+    #[error("interrupted by signal {0}")]
+    Interrupted(i32),
 }
 
 impl Error {

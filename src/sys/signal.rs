@@ -31,6 +31,20 @@ impl AsFd for Signals {
     }
 }
 
+/// One of these signals that has come while it was blocked and that nobody has taken yet. It stays where it is, for whoever
+/// collects it; so a long wait deep below a verb can end, and the verb itself finds out why.
+pub fn pending(signals: &[Signal]) -> Option<i32> {
+    // SAFETY: a zeroed sigset_t is a valid empty place for sigpending(2), which only writes into it.
+    let come = unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        if libc::sigpending(&raw mut set) != 0 {
+            return None;
+        }
+        SigSet::from_sigset_t_unchecked(set)
+    };
+    signals.iter().find(|s| come.contains(**s)).map(|s| *s as i32)
+}
+
 /// What a client gives up at: INT, TERM, HUP.
 pub const ENDING: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
 
@@ -55,5 +69,25 @@ pub fn ignore(signal: Signal) {
     // SAFETY: SIG_IGN installs no handler.
     unsafe {
         let _ = nix::sys::signal::signal(signal, nix::sys::signal::SigHandler::SigIgn);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_pending_stays_for_whoever_collects_it() {
+        // Sent to this thread alone; and one that is ignored by default, should this test be wrong.
+        let signals = [Signal::SIGWINCH];
+        let mut collected = Signals::collect(&signals).unwrap();
+        assert_eq!(pending(&signals), None);
+        nix::sys::signal::raise(Signal::SIGWINCH).unwrap();
+        assert_eq!(pending(&ENDING), None);
+        assert_eq!(pending(&signals), Some(Signal::SIGWINCH as i32));
+        assert_eq!(pending(&signals), Some(Signal::SIGWINCH as i32), "looking takes nothing");
+        assert_eq!(collected.take(), Some(Signal::SIGWINCH as i32));
+        assert_eq!(pending(&signals), None);
+        unblock_all();
     }
 }

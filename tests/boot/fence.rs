@@ -1,6 +1,7 @@
 //! No guest of pronto's is fenced in less than nspawn's defaults fence it: one probe runs under plain nspawn and under every
-//! start of pronto's, and the answers are compared. What a newcomer would get wrong: the answers are the kernel's error numbers;
-//! a call that an interpreter does not know fails, too, so emulated starts are compared with emulated nspawn.
+//! start of pronto's, and the answers are compared; where pronto is meant to be stricter, that is asked too. What a newcomer
+//! would get wrong: the answers are the kernel's error numbers; a call that an interpreter does not know fails, too, so
+//! emulated starts are compared with emulated nspawn.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -23,10 +24,10 @@ $| = 1;
 my $arm = (`uname -m` =~ /aarch64/);
 my %n = $arm ? (kexec_load=>104, add_key=>217, keyctl=>219, bpf=>280, open_by_handle_at=>265, clock_settime=>112,
     init_module=>105, delete_module=>106, swapon=>224, reboot=>142, mount=>40, mknodat=>33, perf_event_open=>241, userfaultfd=>282,
-    setns=>268, unshare=>97, pivot_root=>41, acct=>89, syslog=>116, iopl=>0)
+    setns=>268, unshare=>97, pivot_root=>41, acct=>89, syslog=>116, iopl=>0, ioctl=>29)
   : (kexec_load=>246, add_key=>248, keyctl=>250, bpf=>321, open_by_handle_at=>304, clock_settime=>227,
     init_module=>175, delete_module=>176, swapon=>167, reboot=>169, mount=>165, mknodat=>259, perf_event_open=>298, userfaultfd=>323,
-    setns=>308, unshare=>272, pivot_root=>155, acct=>163, syslog=>103, iopl=>172);
+    setns=>308, unshare=>272, pivot_root=>155, acct=>163, syslog=>103, iopl=>172, ioctl=>16);
 sub answer { my ($name, $r) = @_; printf "%s %s\n", $name, $r == -1 ? 'errno ' . ($!+0) : 'done'; }
 my $b = "\0" x 512;
 answer('kexec_load', syscall($n{kexec_load}, 0, 0, 0, 0));
@@ -44,6 +45,10 @@ answer('userfaultfd', syscall($n{userfaultfd}, 0));
 answer('acct', syscall($n{acct}, my $e4 = '/no/such'));
 answer('syslog', syscall($n{syslog}, 10, 0, 0));
 answer('iopl', syscall($n{iopl}, 3)) unless $arm;
+open(my $terminal, '+<', '/dev/ptmx') or die "no terminal: $!";
+answer('type TIOCSTI', syscall($n{ioctl}, fileno($terminal), 0x5412, my $t1 = 'x'));
+answer('type TIOCSTI above', syscall($n{ioctl}, fileno($terminal), 0x100005412, my $t2 = 'x'));
+answer('type TIOCLINUX', syscall($n{ioctl}, fileno($terminal), 0x541C, my $t3 = "\3"));
 mkdir '/tmp/probe';
 answer('mount proc', syscall($n{mount}, my $m1 = 'proc', my $m2 = '/tmp/probe', my $m3 = 'proc', 0, 0));
 answer('remount /proc/sys', syscall($n{mount}, my $r1 = 'none', my $r2 = '/proc/sys', my $r3 = '', 32 | 4096, 0));
@@ -122,6 +127,15 @@ fn weaker(plain: &Answers, ours: &Answers) -> Vec<String> {
     found
 }
 
+/// Where pronto must be stricter than nspawn: nobody types into a terminal that was handed in. An emulator that does not know
+/// the command refuses it by ENOTTY itself.
+fn types(ours: &Answers, emulated: bool) -> Vec<String> {
+    let refused = |answer: &str| answer == libc::EPERM.to_string() || emulated && answer == libc::ENOTTY.to_string();
+    let tried = ["type TIOCSTI", "type TIOCSTI above", "type TIOCLINUX"];
+    let said = tried.map(|name| (name, ours.get(name).map_or("(missing)", String::as_str)));
+    said.iter().filter(|(_, answer)| !refused(answer)).map(|(name, answer)| format!("{name}: {answer}")).collect()
+}
+
 /// The probe as the first process of plain nspawn, in a copy of the tree that is thrown away and a cgroup of its own (it would
 /// take `/payload`, which all such containers of a host share, and leave it there).
 fn plain(recipe: Recipe) -> Answers {
@@ -151,8 +165,13 @@ fn plain(recipe: Recipe) -> Answers {
 }
 
 fn compare(recipe: Recipe, options: &[&str]) {
-    let interpreter = (recipe.arch == "arm64").then(Interpreter::needed);
+    let emulated = recipe.arch == "arm64";
+    let interpreter = emulated.then(Interpreter::needed);
     let plain = plain(recipe);
+    let check = |what: &str, ours: &Answers| {
+        assert_eq!(weaker(&plain, ours), Vec::<String>::new(), "{what}");
+        assert_eq!(types(ours, emulated), Vec::<String>::new(), "{what}");
+    };
     drop(interpreter);
     let (pronto, tree) = (Pronto::fresh(), recipe.tree());
     let run = pronto
@@ -163,15 +182,15 @@ fn compare(recipe: Recipe, options: &[&str]) {
         .limit(secs(120))
         .run()
         .ok();
-    assert_eq!(weaker(&plain, &answers(&run.text())), Vec::<String>::new(), "run");
+    check("run", &answers(&run.text()));
     pronto.create("guest", &tree, &[&["--arch", recipe.arch], options].concat());
     let exec = pronto.cmd(["exec", "guest", "--", "perl", "-e", PROBE]).limit(secs(120)).run().ok();
-    assert_eq!(weaker(&plain, &answers(&exec.text())), Vec::<String>::new(), "exec");
+    check("exec", &answers(&exec.text()));
     pronto.cmd(["exec", "-i", "guest", "--", "sh", "-c", "cat >/root/probe.pl"]).stdin(PROBE).run().ok();
     let script = "printf '[Service]\\nType=oneshot\\nExecStart=/bin/sh -c \"perl /root/probe.pl >/root/answers\"\\n' >/run/systemd/system/probe.service; \
                   systemctl start probe.service; cat /root/answers";
     let inside = pronto.exec("guest", &["sh", "-c", script]);
-    assert_eq!(weaker(&plain, &answers(&inside)), Vec::<String>::new(), "a service of the guest's");
+    check("a service of the guest's", &answers(&inside));
     pronto.run(["destroy", "guest"]).ok();
 }
 

@@ -51,16 +51,18 @@ fn pause_and_unpause() {
 fn paused_answers_at_once() {
     let pronto = guest(&[]);
     pronto.run(["pause", "guest"]).ok();
-    let words: [&[&str]; 5] = [
-        &["exec", "guest", "--", "true"],
-        &["shutdown", "-w", "guest"],
-        &["reboot", "guest"],
-        &["console", "guest"],
-        &["cp", "guest:/etc/hostname", "-"],
+    let words: [(&[&str], &str); 5] = [
+        (&["exec", "guest", "--", "true"], "no command can be run in it"),
+        (&["shutdown", "-w", "guest"], "it cannot be shut down"),
+        (&["reboot", "guest"], "it cannot be rebooted"),
+        (&["console", "guest"], "its console cannot be attached to"),
+        (&["cp", "guest:/etc/hostname", "-"], "its files cannot be streamed"),
     ];
-    for verb in words {
+    for (verb, cannot) in words {
         let out = pronto.cmd(verb).limit(secs(10)).run();
-        assert!(out.code() != 0 && out.err().contains("unpause"), "it says what to do: {out}");
+        let said = format!("domain 'guest' is paused: {cannot}\n");
+        assert!(out.code() != 0 && out.err().contains(&said), "it says what is the matter: {out}");
+        assert!(out.err().contains("unpause"), "it says what to do: {out}");
         assert!(out.took < secs(2), "at once: {out}");
     }
     pronto.run(["logs", "guest"]).ok();

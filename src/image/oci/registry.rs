@@ -59,13 +59,13 @@ impl Registry {
     fn fetch(&self, reference: &Reference) -> Result<Vec<u8>> {
         let what = reference.whole();
         let anonymous = RegistryAuth::Anonymous;
-        let answer = self.runtime.block_on(async {
+        let answer = net::wait_for(&self.runtime, async {
             if !reference::is_loopback(reference.resolve_registry()) {
                 // Asked for first, so that what is wrong with the token's server is said and not swallowed.
                 self.client.auth(reference, &anonymous, RegistryOperation::Pull).await?;
             }
             self.client.pull_manifest_raw(reference, &anonymous, ACCEPT).await
-        });
+        })?;
         answer.map(|(text, _)| text.to_vec()).map_err(|fault| self.explain(fault, &what))
     }
 
@@ -169,13 +169,13 @@ impl Stream<'_> {
 
     fn ask(&mut self) -> Result<()> {
         let Registry { runtime, client, reference, .. } = self.registry;
-        let answer = runtime.block_on(async {
+        let answer = net::wait_for(runtime, async {
             if self.size == 0 {
                 // A range of nothing cannot be had.
                 return client.pull_blob_stream(reference, self.digest.as_str()).await.map(BlobResponse::Full);
             }
             client.pull_blob_stream_partial(reference, self.digest.as_str(), self.at, None).await
-        });
+        })?;
         let (body, from) = match answer {
             Ok(BlobResponse::Partial(body)) => (body, self.at),
             Ok(BlobResponse::Full(body)) => (body, 0),
@@ -206,8 +206,7 @@ impl Stream<'_> {
             return Err(error);
         }
         tracing::info!(what = %self.what, at = self.at, "the download broke off ({error}), going on");
-        std::thread::sleep(net::pause(self.failures));
-        Ok(())
+        net::pause(self.failures)
     }
 
     /// Puts the next bytes into `rest`; false at the end.
@@ -217,7 +216,7 @@ impl Stream<'_> {
                 self.connect()?;
                 continue;
             };
-            let why = match self.registry.runtime.block_on(body.stream.next()) {
+            let why = match net::wait_for(&self.registry.runtime, body.stream.next())? {
                 Some(Ok(piece)) => {
                     let skip = usize::try_from(self.skip).unwrap_or(usize::MAX).min(piece.len());
                     self.skip -= skip as u64;

@@ -7,6 +7,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use crate::domain::Step;
 use crate::image::digest::{Digest, Hasher};
+use crate::image::net;
 
 /// Bytes per piece between the threads, and how many pieces there are. Buffers go round: a fresh page costs more than a copy.
 const PIECE: usize = 256 << 10;
@@ -45,7 +46,8 @@ impl Read for Meter<'_> {
             return Ok(0);
         }
         loop {
-            match self.source.read(buffer) {
+            let checked = net::check_signal().map_err(io::Error::other);
+            match checked.and_then(|()| self.source.read(buffer)) {
                 Ok(n) => {
                     self.hasher.update(&buffer[..n]);
                     self.count += n as u64;

@@ -89,7 +89,7 @@ pub fn copy(ctx: &Ctx, from: &OsStr, to: &OsStr) -> Result<()> {
 
 /// A tar stream is the guest's own tar's work: the domain must run for it.
 fn no_stream(ctx: &Ctx, which: &DomainRef) -> Error {
-    match super::exec::enterable(ctx, which, "stream files of") {
+    match super::exec::enterable(ctx, which, "its files cannot be streamed") {
         Err(error) => error,
         Ok(domain) => {
             let name = domain.name.as_str();
@@ -163,7 +163,7 @@ impl Guest {
                 Ok(Guest { root, ids: run.ids, _still: None })
             }
             (State::ShutOff, _) => Guest::at_rest(ctx, &domain, write),
-            (state, _) => Err(Error::state(name, state, "copy files of", "wait a moment and try again")),
+            (state, _) => Err(Error::state(name, state, "its files cannot be copied", "wait a moment and try again")),
         }
     }
 

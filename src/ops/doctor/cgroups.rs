@@ -65,6 +65,10 @@ fn judge(groups: &Groups) -> Vec<Finding> {
         None => Finding::new(AREA, Level::Warn, format!("{kind}: guests with systemd 256 or newer do not boot"))
             .cure("boot with systemd.unified_cgroup_hierarchy=1, or mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified"),
     }];
+    if groups.v2.is_none() && !groups.v1.iter().any(|c| c == "devices") {
+        let what = "a guest's root can open the host's devices: there is neither a v2 tree nor v1's 'devices'";
+        all.push(Finding::new(AREA, Level::Warn, what).cure("mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified"));
+    }
     let can = |controller: &str| {
         groups.controllers.iter().any(|c| c == controller) || groups.v1.iter().any(|c| c == controller)
     };
@@ -114,6 +118,10 @@ mod tests {
         );
         let v1 = Groups { v2: None, controllers: Vec::new(), v1: vec!["memory".to_owned()] };
         assert!(text(&v1).starts_with("Warn cgroup v1 only"));
+        assert!(text(&v1).contains("\nWarn a guest's root can open the host's devices"));
+        let closed = Groups { v1: vec!["devices".to_owned()], ..v1 };
+        assert!(!text(&closed).contains("host's devices"), "{}", text(&closed));
+        assert!(!text(&hybrid).contains("host's devices"), "v2 is there");
         assert!(text(&Groups::default()).starts_with("Bad no cgroups"));
         assert_eq!(read_mounts("nonsense\n - \n"), Groups::default());
     }

@@ -62,7 +62,7 @@ pub fn own_v2(here: &Hierarchies) -> Option<PathBuf> {
 }
 
 /// Moves process `pid` into the cgroups that `like` is in. Errors: as writing cgroup.procs; v1 hierarchies are joined where
-/// they can be.
+/// they can be, but for `devices` where there is no v2 tree, which must be.
 pub fn join_like(here: &Hierarchies, pid: u32, like: i32) -> io::Result<()> {
     let text = fs::read_to_string(format!("/proc/{like}/cgroup"))?;
     for line in text.lines() {
@@ -77,7 +77,11 @@ pub fn join_like(here: &Hierarchies, pid: u32, like: i32) -> io::Result<()> {
                     .and_then(|mut f| io::Write::write_all(&mut f, pid.to_string().as_bytes()))?;
             }
         } else if let Some(mount) = controllers.split(',').find_map(|c| here.v1.get(c)) {
-            let _ = write(&mount.join(path).join("cgroup.procs"), &pid.to_string());
+            let joined = write(&mount.join(path).join("cgroup.procs"), &pid.to_string());
+            // Without a v2 tree this one is the fence around the host's devices.
+            if here.v2.is_none() && controllers.split(',').any(|c| c == "devices") {
+                joined.map_err(|e| io::Error::other(e.to_string()))?;
+            }
         }
     }
     Ok(())

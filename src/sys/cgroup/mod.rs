@@ -14,6 +14,8 @@
 mod cage;
 mod files;
 mod hierarchies;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::path::PathBuf;

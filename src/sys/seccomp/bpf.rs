@@ -2,7 +2,7 @@
 //! can ask ours and nspawn's the same questions). What a newcomer would get wrong: conditional jumps reach 255
 //! instructions at most, so a big left half needs an unconditional jump over it; and a filter whose outcome depends only
 //! on architecture and number is answered from the kernel's bitmap without being run (seccomp_is_const_allow), which is
-//! why arguments are looked at in one leaf only. Source: seccomp(2), Documentation/networking/filter.rst.
+//! why arguments are looked at in two leaves only: for `ioctl` the search now runs each time. Source: seccomp(2), Documentation/networking/filter.rst.
 
 use libc::sock_filter;
 

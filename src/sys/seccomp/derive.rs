@@ -20,7 +20,10 @@ use std::time::Duration;
 use libc::sock_filter;
 
 use super::bpf::{Call, run};
-use super::{AARCH64, ALLOW, ARM, Abi, DENIED, Filter, I386, NO_AUDIT, RISCV64, TABLE, UNKNOWN, X32, X86_64, abis};
+use super::{
+    AARCH64, ALLOW, ARM, Abi, DENIED, Filter, I386, Leaf, NO_AUDIT, RISCV64, TABLE, TYPING, UNKNOWN, X32, X86_64, abis,
+    numbers,
+};
 use crate::sys::process::Tool;
 
 const COLUMNS: [Abi; 6] = [X86_64, X32, I386, AARCH64, ARM, RISCV64];
@@ -49,7 +52,8 @@ const HEAD: &str = "\
 # What systemd-nspawn's default seccomp filter (systemd 252, its default capabilities) says to every system call, and the
 # call's number on each architecture. Derived from a real nspawn by derive.rs, beside this file; do not edit by hand.
 # allow: goes through. eperm: a call that nspawn knows and refuses. enosys: as if the kernel had no such call, like every
-# number that is not here. One rule looks at arguments: socket(AF_NETLINK, *, NETLINK_AUDIT) gives EAFNOSUPPORT.
+# number that is not here. Two rules look at arguments: socket(AF_NETLINK, *, NETLINK_AUDIT) gives EAFNOSUPPORT, as under
+# nspawn; and ioctl(*, TIOCSTI) and ioctl(*, TIOCLINUX), which nspawn allows, give EPERM.
 ";
 
 /// Tells what all filters together say: the strictest (lowest, as a signed number) answer holds.
@@ -208,15 +212,21 @@ fn our_filter_answers_as_nspawns() {
     let plain =
         |filters: &[Vec<sock_filter>]| filters.iter().flatten().map(|i| (i.code, i.jt, i.jf, i.k)).collect::<Vec<_>>();
     assert_eq!(plain(&theirs), plain(&nspawn_filters(&["--private-network"])));
+    let typing = TYPING.map(|command| [0, u64::from(command) | 1 << 32, 0, 0, 0, 0]);
+    let others = [[0; 6], [netlink, 3, 9, 0, 0, 0], [netlink, 3, 0, 0, 0, 0], [1, 1, 9, 0, 0, 0], [u64::MAX; 6]];
     for abi in abis(std::env::consts::ARCH).unwrap() {
+        let ioctl = numbers(abi.column).find_map(|(nr, leaf)| (leaf == Leaf::Ioctl).then_some(nr)).unwrap();
         for nr in all_numbers().chain([u32::MAX - abi.base]) {
-            for args in [[0; 6], [netlink, 3, 9, 0, 0, 0], [netlink, 3, 0, 0, 0, 0], [1, 1, 9, 0, 0, 0], [u64::MAX; 6]]
-            {
+            for args in typing.into_iter().chain(others) {
                 let call = Call { nr: nr + abi.base, arch: abi.token, args };
                 let (our, their) = (run(ours.instructions(), &call).unwrap(), verdict(&theirs, &call));
                 // On i386 nspawn leaves audit sockets open, since socketcall(2) hides them; we close the direct call.
-                let stricter = our == NO_AUDIT && their == ALLOW && *abi == I386;
+                let audit = our == NO_AUDIT && *abi == I386;
+                // And nspawn lets a guest type into a terminal that it holds.
+                let types = our == DENIED && nr == ioctl && typing.contains(&args);
+                let stricter = their == ALLOW && (audit || types);
                 assert!(our == their || stricter, "{} {nr} {args:?}: {our:#x} for {their:#x}", abi.column);
+                assert!(types || nr != ioctl || !typing.contains(&args), "{} {args:?}: {our:#x}", abi.column);
             }
         }
     }

@@ -1,7 +1,7 @@
-//! A seccomp filter of our own that decides as systemd-nspawn's default one does. nspawn builds its filter with libseccomp
-//! at every start, which is more than half of its start time; it inherits ours instead when it is started below it with
-//! `SYSTEMD_SECCOMP=0`. The decisions stand in `syscalls.txt`, one system call per line; `derive.rs` reads them from a real
-//! nspawn and says how.
+//! A seccomp filter of our own that decides as systemd-nspawn's default one does, but for two commands of ioctl(2), which
+//! type into a terminal. nspawn builds its filter with libseccomp at every start, which is more than half of its start time;
+//! it inherits ours instead when it is started below it with `SYSTEMD_SECCOMP=0`. The decisions stand in `syscalls.txt`, one
+//! system call per line; `derive.rs` reads them from a real nspawn and says how.
 //!
 //! What a newcomer would get wrong: the same call has another number on every architecture, and one host kernel serves
 //! several of them (x86-64 runs i386 and x32 code, arm64 often 32-bit arm): a filter that knows only the host's own
@@ -26,6 +26,12 @@ const DENIED: u32 = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
 /// What audit's user space takes as "the kernel has no audit": nspawn's own trick, since audit breaks in containers.
 const NO_AUDIT: u32 = libc::SECCOMP_RET_ERRNO | libc::EAFNOSUPPORT as u32;
 const NETLINK_AUDIT: u32 = 9;
+/// TIOCSTI and TIOCLINUX of ioctl(2): they put bytes into a terminal's input as if its user had typed them, and paste on a
+/// console. A guest may hold a terminal of the host's (`run` and `exec` hand their standard streams in as they are when stdin
+/// or stdout is no terminal), and its root has CAP_SYS_ADMIN, with which the kernel obeys whatever dev.tty.legacy_tiocsti
+/// says. The numbers are those of `<asm-generic/ioctls.h>`, which every architecture of [`abis`] uses. Source:
+/// ioctl_tty(2), TIOCLINUX(2const).
+const TYPING: [u32; 2] = [0x5412, 0x541C];
 /// x32 calls carry the architecture token of x86-64 and this bit in their number.
 const X32_BIT: u32 = 0x4000_0000;
 
@@ -121,6 +127,8 @@ enum Leaf {
     Return(u32),
     /// Allowed, but not for NETLINK_AUDIT.
     Socket,
+    /// Allowed, but not the commands of [`TYPING`].
+    Ioctl,
 }
 
 impl Leaf {
@@ -133,6 +141,15 @@ impl Leaf {
                 let mut protocol = vec![bpf::load(bpf::arg_low(2))];
                 protocol.extend(bpf::if_equal(NETLINK_AUDIT, &[bpf::ret(NO_AUDIT)], &allow));
                 code.extend(bpf::if_equal(libc::AF_NETLINK as u32, &protocol, &allow));
+                code
+            }
+            Leaf::Ioctl => {
+                // The kernel takes the command as an unsigned int: a filter that compared all 64 bits would let it pass with
+                // a bit set above (CVE-2019-10063, CVE-2023-1523).
+                let mut code = vec![bpf::load(bpf::arg_low(1))];
+                let refuse =
+                    |rest: Vec<sock_filter>, &command: &u32| bpf::if_equal(command, &[bpf::ret(DENIED)], &rest);
+                code.extend(TYPING.iter().rev().fold(vec![bpf::ret(ALLOW)], refuse));
                 code
             }
         }
@@ -170,6 +187,7 @@ fn numbers(column: &str) -> impl Iterator<Item = (u32, Leaf)> {
         let name = fields.next()?;
         let leaf = match fields.next()? {
             "allow" if name == "socket" => Leaf::Socket,
+            "allow" if name == "ioctl" => Leaf::Ioctl,
             "allow" => Leaf::Return(ALLOW),
             "eperm" => Leaf::Return(DENIED),
             _ => Leaf::Return(UNKNOWN),
@@ -201,7 +219,7 @@ mod tests {
                     let call = Call { nr: nr + abi.base, arch: abi.token, args: [0; 6] };
                     let want = match rows.get(&nr) {
                         Some(Leaf::Return(action)) => *action,
-                        Some(Leaf::Socket) => ALLOW,
+                        Some(Leaf::Socket | Leaf::Ioctl) => ALLOW,
                         None => UNKNOWN,
                     };
                     assert_eq!(run(filter.instructions(), &call), Some(want), "{} {nr}", abi.column);
@@ -244,6 +262,39 @@ mod tests {
             assert_eq!(ask(machine, abi, socket, [netlink | 1 << 40, 3, 9 | 1 << 33, 0, 0, 0]), NO_AUDIT);
             assert_eq!(ask(machine, abi, socket, [netlink, 3, 0, 0, 0, 0]), ALLOW);
             assert_eq!(ask(machine, abi, socket, [1, 1, 9, 0, 0, 0]), ALLOW);
+        }
+    }
+
+    #[test]
+    fn nobody_types_into_a_terminal() {
+        const TCGETS: u64 = 0x5401;
+        // One row per ABI of every machine: the numbers are those of the kernel's own tables, not read from ours.
+        for (machine, abi, ioctl) in [
+            ("x86_64", X86_64, 16),
+            ("x86_64", X32, 514),
+            ("x86_64", I386, 54),
+            ("aarch64", AARCH64, 29),
+            ("aarch64", ARM, 54),
+            ("riscv64", RISCV64, 29),
+        ] {
+            let said = |command: u64| ask(machine, abi, ioctl, [0, command, 0x1000, 0, 0, 0]);
+            for command in [libc::TIOCSTI, libc::TIOCLINUX] {
+                assert_eq!(said(command), DENIED, "{} {command:#x}", abi.column);
+                for above in [1 << 32, 1 << 63, 0xffff_ffff << 32] {
+                    assert_eq!(said(command | above), DENIED, "{} {command:#x} {above:#x}", abi.column);
+                }
+                // The command decides, wherever else its number stands.
+                assert_eq!(ask(machine, abi, ioctl, [command, TCGETS, command, 0, 0, 0]), ALLOW, "{}", abi.column);
+            }
+            for command in [0, TCGETS, libc::TIOCSTI - 1, libc::TIOCSTI + 1, libc::TIOCLINUX + 1, libc::TIOCSTI << 32] {
+                assert_eq!(said(command), ALLOW, "{} {command:#x}", abi.column);
+            }
+        }
+        for machine in ["x86_64", "aarch64", "riscv64"] {
+            for abi in abis(machine).unwrap() {
+                let ioctls = numbers(abi.column).filter(|(_, leaf)| *leaf == Leaf::Ioctl).count();
+                assert_eq!(ioctls, 1, "{}", abi.column);
+            }
         }
     }
 
