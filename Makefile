@@ -8,7 +8,7 @@ DESTDIR   ?=
 PROGRAM   := target/release/pronto
 RING_ARGS ?=
 
-.PHONY: help build demo test unit suite boot fixtures deps deps-run deps-test lint fmt doc install uninstall
+.PHONY: help build demo test unit suite boot hosts fixtures deps deps-run deps-test lint fmt doc install uninstall
 
 help: ## this list
 	@sed -n 's/^\([a-z][a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -16,7 +16,7 @@ help: ## this list
 demo: deps-run build ## sudo make demo: set up everything, boot an arm64 Debian, look at it, stop it
 	contrib/demo.sh $(PROGRAM)
 
-test: deps-test unit suite boot ## sudo make test: set up everything and run all rings of tests
+test: deps-test unit suite boot hosts ## sudo make test: set up everything and run all rings of tests
 
 build: ## the release binary
 	$(CARGO) build --release --locked
@@ -24,8 +24,8 @@ build: ## the release binary
 unit: ## the ring that needs nothing
 	$(CARGO) test --locked --lib --bins
 
-# Every test target but the boot ring: the names are files of tests/, so that a new one is never forgotten.
-SUITE := $(filter-out boot,$(basename $(notdir $(wildcard tests/*.rs))))
+# Every test target but the rings that boot something: the names are files of tests/, so that a new one is never forgotten.
+SUITE := $(filter-out boot host,$(basename $(notdir $(wildcard tests/*.rs))))
 
 suite: ## the real binary without guests
 	$(if $(SUITE),$(CARGO) test --locked $(addprefix --test ,$(SUITE)))
@@ -35,9 +35,14 @@ boot: ## real guests (root); RING_ARGS="-- NAME" for one test
 	$(CARGO) test --locked --test boot --no-run
 	$(CARGO) --as-root test --locked --test boot $(RING_ARGS)
 
-fixtures: ## the boot ring's guests alone, into the cache
-	$(CARGO) test --locked --test boot --no-run
-	$(CARGO) --as-root test --locked --test boot -- --prepare
+# QEMU in these machines emulates everything, so they need no virtualization, and take minutes.
+hosts: ## whole Debian hosts, emulated, with real guests in them (root); RING_ARGS="-- trixie::limits" for one test
+	$(CARGO) test --locked --test host --no-run
+	$(CARGO) --as-root test --locked --test host $(RING_ARGS)
+
+fixtures: ## the guests and hosts of the rings alone, into the cache
+	$(CARGO) test --locked --test boot --test host --no-run
+	$(CARGO) --as-root test --locked --test boot --test host -- --prepare
 
 deps: ## every package for building, running and testing
 	contrib/install-deps.sh

@@ -59,7 +59,8 @@ impl Recipe {
         format!("1\n{} {} minbase\n{include}\n{ACCOUNTS}\n", self.suite, self.arch)
     }
 
-    fn key(self) -> String {
+    /// The name that it has in the cache.
+    pub fn key(self) -> String {
         let digest = ring::digest::digest(&ring::digest::SHA256, self.text().as_bytes());
         super::oci::hex(&digest.as_ref()[..12])
     }

@@ -1,4 +1,4 @@
-//! The runner of the boot ring. cargo's own runner has no end of the run (where shared guests and the registry go), no test
+//! The runner of the boot and hosts rings. cargo's own runner has no end of the run (where shared guests and the registry go), no test
 //! that skips itself with a reason, and no picture of the host around each test; this one speaks its flags and closes with its
 //! line. What a newcomer would get wrong: `Shared` cases run first, two at a time, on guests that they may not change; `Alone`
 //! cases run one by one, and the runner itself fails those that leave anything on the host.
@@ -153,6 +153,11 @@ pub fn main(ring: Ring, cases: &[&[Case]]) -> ExitCode {
         (ring.end)();
     }
     close(&verdicts, all.len() - chosen.len(), begin.elapsed())
+}
+
+/// Whether the command line chose the test of this name (`module::name`).
+pub fn is_chosen(name: &str) -> bool {
+    Words::read().wants(name)
 }
 
 /// `boot::exec::status` is called `exec::status`.
