@@ -89,6 +89,7 @@ impl Bench {
         let host = Host {
             registry,
             conf_dir: PathBuf::from("/etc/binfmt.d"),
+            boot_dir: None,
             systemd_binfmt: Some(PathBuf::from(SYSTEMD_BINFMT)).filter(|p| p.exists()),
             cache: Some(PathBuf::from("/run/q/interpreters.json")),
             profiles: Profiles::embedded(),
@@ -342,6 +343,31 @@ fn what_fails_leaves_everything_as_it_was() {
         let elsewhere = Host { systemd_binfmt: None, ..elsewhere };
         assert!(elsewhere.ensure(&bench.arm64, true).unwrap().registered_now);
         assert!(registry.is_mounted() && bench.winner().as_deref() == Some("pronto-arm64"));
+    });
+}
+
+#[test]
+fn what_is_for_this_boot_outlives_a_run_of_systemd_binfmt() {
+    privately("what_is_for_this_boot_outlives_a_run_of_systemd_binfmt", |bench| {
+        if bench.host.systemd_binfmt.is_none() {
+            let _ = writeln!(std::io::stderr(), "skipped: {SYSTEMD_BINFMT} is not installed");
+            return;
+        }
+        let qemu = format!("{BIN}/qemu-aarch64");
+        copy_of_qemu(&qemu);
+        let host = Host { boot_dir: Some(PathBuf::from("/run/binfmt.d")), ..bench.host.clone() };
+        host.ensure(&bench.arm64, true).unwrap();
+        Tool::new(SYSTEMD_BINFMT).output().unwrap();
+        assert_eq!(really_runs(PLAIN), Some(qemu));
+        assert!(!host.status(&bench.arm64).unwrap().durable, "it is for this boot only");
+        assert!(!host.ensure(&bench.arm64, true).unwrap().registered_now, "nothing is left to do");
+        // An administrator's durable file has the same name, and so it wins.
+        host.register(&bench.arm64, false).unwrap();
+        Tool::new(SYSTEMD_BINFMT).output().unwrap();
+        assert_eq!(bench.registry().read("pronto-arm64").unwrap().entry.flags.to_string(), "POF");
+        host.unregister(&bench.arm64).unwrap();
+        Tool::new(SYSTEMD_BINFMT).output().unwrap();
+        assert!(bench.registry().entries().unwrap().is_empty(), "both files are gone");
     });
 }
 

@@ -11,9 +11,11 @@
 //! private       a registry that one guest alone sees
 //! demands       which QEMU is too old for which guest: pure
 //! register      for this boot and durable, undone when it fails
+//! boot          what is registered for this boot, told to systemd-binfmt
 //! status        the rows that people see
 //! ```
 
+mod boot;
 mod data;
 mod demands;
 mod entry;

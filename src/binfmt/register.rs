@@ -11,6 +11,7 @@ use super::status::{Pinned, pinned};
 use super::{Entry, Error, Interpreter, Registered, Registry, Result, Version, for_profile, ident, interpreter};
 use crate::arch::{Profile, Profiles};
 use crate::sys::fs::write_atomic;
+use crate::sys::host;
 use crate::sys::process::Tool;
 
 /// Where registering happens: the host's own places, or a test's.
@@ -20,6 +21,8 @@ pub struct Host {
     pub registry: Registry,
     /// Where durable entries lie. Source: binfmt.d(5).
     pub conf_dir: PathBuf,
+    /// Where entries for this boot lie, where systemd-binfmt may be started again. Source: binfmt.d(5).
+    pub boot_dir: Option<PathBuf>,
     /// The program that applies a binfmt.d file, where there is one.
     pub systemd_binfmt: Option<PathBuf>,
     /// What is remembered about interpreters.
@@ -72,6 +75,7 @@ impl Host {
         Host {
             registry: Registry::system(),
             conf_dir: PathBuf::from("/etc/binfmt.d"),
+            boot_dir: host::systemd_is_init().then(|| PathBuf::from("/run/binfmt.d")),
             systemd_binfmt: programs.iter().map(PathBuf::from).find(|p| p.is_file()),
             cache: Some(state_dir.join("interpreters.json")),
             profiles: Profiles::embedded(),
@@ -85,6 +89,7 @@ impl Host {
         let credentials = credentials && self.durable(profile).is_none_or(|e| e.flags.credentials);
         let wanted = for_profile(profile, &interpreter.path, credentials);
         let registered_now = self.put_in_force(profile, &wanted, |registry| registry.replace(&wanted))?;
+        self.keep_for_this_boot(profile, &wanted);
         let Interpreter { path, version, pie } = interpreter;
         Ok(Emulator { interpreter: path, version, pie, entry: wanted.name, credentials, registered_now })
     }
@@ -113,6 +118,7 @@ impl Host {
     /// Removes what is ours: the file, and the entry. Others' stay.
     pub fn unregister(&self, profile: &Profile) -> Result<Made> {
         let file = self.conf_file(profile);
+        self.forget_this_boot(profile);
         let had_file = match std::fs::remove_file(&file) {
             Ok(()) => true,
             Err(e) if e.kind() == io::ErrorKind::NotFound => false,
@@ -248,8 +254,8 @@ impl Host {
 }
 
 /// The same for every architecture that shares the entry, so that they do not write over one another.
-fn conf_text(entry: &Entry) -> Result<Vec<u8>> {
-    let mut text = b"# Written by pronto binfmt register, removed by pronto binfmt unregister.\n".to_vec();
+pub(super) fn conf_text(entry: &Entry) -> Result<Vec<u8>> {
+    let mut text = b"# Written by pronto, removed by pronto binfmt unregister.\n".to_vec();
     text.extend(entry.line()?);
     text.push(b'\n');
     Ok(text)

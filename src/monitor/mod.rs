@@ -17,3 +17,4 @@ pub mod server;
 
 pub use guest::{Guest, Outcome, Started};
 pub use protocol::{Event, How, Request};
+pub use server::HOST_STOPS;

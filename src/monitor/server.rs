@@ -18,6 +18,12 @@ use crate::sys::process::drop_text_pages;
 use crate::sys::signal::Signals;
 use crate::sys::{pty, sock};
 
+/// What tells a monitor to let its guest power off and then be gone: nobody else sends it, and whoever does not expect it ignores
+/// it. systemd sends it when the host goes down.
+pub const HOST_STOPS: Signal = Signal::SIGURG;
+/// How long the guest may take then: a little less than systemd waits by itself (90 s) before it kills everything.
+const HOST_WAITS: Duration = Duration::from_secs(80);
+
 /// A domain's monitor at work.
 pub struct Server<'a> {
     guest: &'a mut dyn Guest,
@@ -32,6 +38,8 @@ pub struct Server<'a> {
     ready: bool,
     /// The command that started the domain has gone without handing it over.
     orphaned: bool,
+    /// The host goes down: the guest is not started again.
+    last: bool,
     /// Input that the console has not taken yet.
     typed: Vec<u8>,
 }
@@ -46,7 +54,8 @@ impl std::fmt::Debug for Server<'_> {
 /// Errors: the text for the user when it could not be started (the starter has been told, everything is cleaned up).
 pub fn serve(guest: &mut dyn Guest, listener: UnixListener, log: Log, starter: UnixStream) -> Result<(), String> {
     let mut starter = Client::new(starter, Role::Starter).map_err(|e| e.to_string())?;
-    let signals = Signals::collect(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]).map_err(|e| e.to_string())?;
+    let signals =
+        Signals::collect(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, HOST_STOPS]).map_err(|e| e.to_string())?;
     let started = listener.set_nonblocking(true).map_err(|e| e.to_string()).and_then(|()| guest.start());
     let run = match started {
         Ok(run) => run,
@@ -70,6 +79,7 @@ pub fn serve(guest: &mut dyn Guest, listener: UnixListener, log: Log, starter: U
         deadline: None,
         ready: false,
         orphaned: false,
+        last: false,
         typed: Vec::new(),
     };
     server.run_to_the_end();
@@ -93,6 +103,7 @@ impl Server<'_> {
             self.drain_console();
             match self.guest.ended(status, self.asked.take()) {
                 Outcome::Over(how) => return self.over(how),
+                Outcome::Again if self.last => return self.over("poweroff"),
                 Outcome::Again => {
                     if let Err(why) = self.again() {
                         self.say_on_console(&format!("\r\npronto: the domain could not be started again: {why}\r\n"));
@@ -149,10 +160,8 @@ impl Server<'_> {
         if ready[1] {
             self.notified();
         }
-        if ready[3] && self.signals.take().is_some() {
-            // Somebody wants this monitor gone: the guest goes first.
-            self.asked = Some(How::Kill);
-            self.guest.kill();
+        if let Some(signal) = if ready[3] { self.signals.take() } else { None } {
+            self.must_go(signal);
         }
         if ready[4] {
             while let Ok((stream, _)) = self.listener.accept() {
@@ -172,6 +181,18 @@ impl Server<'_> {
             self.guest.kill();
         }
         if ready[2] { Ok(self.run.process.try_wait()?.map(shell_status)) } else { Ok(None) }
+    }
+
+    /// Somebody wants this monitor gone: the guest goes first, in its own time when it is the host that stops.
+    fn must_go(&mut self, signal: i32) {
+        self.last = true;
+        if signal == HOST_STOPS as i32 && self.guest.ask(How::Poweroff).is_ok() {
+            self.asked = Some(How::Poweroff);
+            self.deadline = Some(Instant::now() + HOST_WAITS);
+        } else {
+            self.asked = Some(How::Kill);
+            self.guest.kill();
+        }
     }
 
     fn forget_the_gone(&mut self) {

@@ -7,6 +7,7 @@ pub mod console;
 pub mod control;
 pub mod copy;
 pub mod create;
+mod delegation;
 pub mod doctor;
 pub mod enter;
 pub mod exec;

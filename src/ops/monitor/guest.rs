@@ -236,14 +236,29 @@ impl Running {
         Tool::new(own).args(words).spawn().map(drop).map_err(text)
     }
 
+    /// Whether there is a machined that guests are made known to.
+    fn registered(&self) -> bool {
+        self.scope.is_some() && Path::new("/run/dbus/system_bus_socket").exists()
+    }
+
     /// Makes the guest known to machined, where it runs; that a host without it has no such list is no error.
     fn register(&self) {
-        if self.scope.is_none() || !Path::new("/run/dbus/system_bus_socket").exists() {
+        if !self.registered() {
             return;
         }
         let tool = Tool::new("busctl").args(machined(&self.run.machine, &self.record.uuid, self.run.leader));
         // Not waited for: a slow bus must not hold the guest up. The child is reaped with the monitor.
         let _ = tool.spawn();
+    }
+
+    /// Makes machined forget the run that has ended: it would keep it as long as its scope lives, which is the next run's too, and
+    /// would not take that for another machine. Waited for, so that the two calls come in their order.
+    fn unregister(&self) {
+        if self.registered() {
+            let manager = ["org.freedesktop.machine1", "/org/freedesktop/machine1", "org.freedesktop.machine1.Manager"];
+            let tool = Tool::new("busctl").args(["call", "--quiet", "--timeout=5"]).args(manager);
+            let _ = tool.args(["UnregisterMachine", "s", &self.run.machine]).output();
+        }
     }
 
     fn write_run(&self) -> Text<()> {
@@ -332,6 +347,10 @@ impl Guest for Running {
             self.ask_inside("poweroff")?;
         } else {
             let pidfd = ns::pidfd(self.run.leader).map_err(text)?;
+            // Verbs do not ask a paused guest, but the host's shutdown does, and it must hear that.
+            if self.run.cage.is_frozen() {
+                self.run.cage.freeze(false).map_err(text)?;
+            }
             ns::signal_pidfd(&pidfd, signal).map_err(text)?;
         }
         self.run.stopping = true;
@@ -354,7 +373,11 @@ impl Guest for Running {
             (_, Some(_)) => "destroyed",
             _ => "crashed",
         };
-        if self.action(how) == Action::Restart { Outcome::Again } else { Outcome::Over(how) }
+        if self.action(how) != Action::Restart {
+            return Outcome::Over(how);
+        }
+        self.unregister();
+        Outcome::Again
     }
 
     fn handed_over(&mut self) -> Text<()> {

@@ -57,10 +57,17 @@ fn systemd_runs() -> bool {
     Path::new("/run/systemd/system").is_dir()
 }
 
+/// A scope of its own for the monitor. Its name holds this command's PID: systemd hears of the end of a domain's last scope a
+/// little later than we do, and a start at that moment must not find its name taken.
 fn in_scope(uuid: &str, own: &Path) -> Tool {
     Tool::new("systemd-run")
         .args(["--scope", "--quiet", "--collect", "--slice=machine.slice", "--property=Delegate=yes"])
-        .arg(format!("--unit=pronto-{uuid}.scope"))
+        // As many as nspawn's own scopes allow: systemd's default is a share of what the host can have, far too few on a small one.
+        .arg("--property=TasksMax=16384")
+        // Whoever stops the scope (systemd does, when the host goes down) stops the monitor alone, which has the guest power off: the
+        // signal goes to every process in the scope, and everybody else ignores this one.
+        .arg(format!("--property=KillSignal={}", crate::monitor::HOST_STOPS.as_str()))
+        .arg(format!("--unit=pronto-{}-{}.scope", &uuid[..uuid.len().min(8)], std::process::id()))
         .arg("--")
         .arg(own)
 }

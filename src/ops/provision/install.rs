@@ -15,9 +15,9 @@ use nix::sys::stat::Mode;
 use super::recipe::{self, Recipe};
 use crate::backend::direct::{self, Plan};
 use crate::domain::Step;
-use crate::ops::{Ctx, Error, Interrupt, Kind, Result, ids};
+use crate::ops::{Ctx, Error, Interrupt, Kind, Result, delegation, ids};
 use crate::store::domains::{Run, now};
-use crate::sys::cgroup::{Cage, Hierarchies, Limits};
+use crate::sys::cgroup::{Cage, Limits};
 use crate::sys::jail::Jail;
 use crate::sys::overlay::{Mapping, Overlay};
 use crate::sys::root::Root;
@@ -90,7 +90,7 @@ struct Place {
 impl Place {
     fn make(ctx: &Ctx, uuid: &str) -> Result<Place> {
         let machine = format!("pronto-{}-{uuid}", crate::ops::monitor::root_tag(ctx.store.root()));
-        let cage = Cage::light(&Hierarchies::here(), &machine, &Limits::default());
+        let cage = Cage::light(&delegation::hierarchies()?, &machine, &Limits::default());
         let cage = cage.map_err(|e| Error::new(Kind::Create, e.to_string()))?;
         let place = Place { cage, record: ctx.store.run_dir(uuid).join("run.json") };
         let run = Run {
