@@ -26,6 +26,8 @@ mod house;
 mod images;
 #[path = "boot/limits.rs"]
 mod limits;
+#[path = "boot/mounts.rs"]
+mod mounts;
 #[path = "boot/oneoff.rs"]
 mod oneoff;
 #[path = "boot/systems.rs"]
@@ -41,6 +43,7 @@ use common::harness::{self, Ring};
 use common::{fixtures, have, pronto};
 
 fn main() -> std::process::ExitCode {
+    ordinary_mounts().expect("mounts like an ordinary host's");
     let ring = Ring { refuse, prepare: fixtures::prepare, unshare: pronto::unshare, end };
     harness::main(
         ring,
@@ -56,10 +59,25 @@ fn main() -> std::process::ExitCode {
             bad::CASES,
             fence::CASES,
             userns::CASES,
+            mounts::CASES,
             crowd::CASES,
             crash::CASES,
         ],
     )
+}
+
+/// Gives the ring a mount namespace in which every mount is shared, as systemd makes an ordinary host's: only there does what a
+/// guest mounts have a way out. Must come before there are threads. Errors: as unshare(2), mount(2); EPERM for who is not root.
+fn ordinary_mounts() -> nix::Result<()> {
+    use nix::mount::{MsFlags, mount};
+    if !nix::unistd::geteuid().is_root() {
+        return Ok(());
+    }
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS)?;
+    for propagation in [MsFlags::MS_PRIVATE, MsFlags::MS_SHARED] {
+        mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | propagation, None::<&str>)?;
+    }
+    Ok(())
 }
 
 /// Why no guest can run here.

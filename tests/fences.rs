@@ -22,7 +22,8 @@ use std::time::{Duration, Instant};
 use pronto::backend::direct::{self, Bind, Error, Plan};
 use pronto::sys::caps::Mask;
 use pronto::sys::fs::write_atomic;
-use pronto::sys::jail::{self, Jail, detached};
+use pronto::sys::jail::{self, Jail};
+use pronto::sys::mount::clone_tree as detached;
 use pronto::sys::process::{Tool, find_program};
 use pronto::sys::{devices, seccomp};
 

@@ -36,7 +36,7 @@ macro_rules! checks {
 mod trixie {
     checks! { TRIXIE: the_host_is_ordinary, doctor_finds_nothing_bad, a_debian_boots, its_scope_is_delegated, machined_knows_it,
     limits, list_is_true, pause, reboot_inside, systemd_stops_it_in_order, start_and_shutdown, start_follows_at_once,
-    the_creators_session_ends, run_without_an_init, runs_at_once, many_layers, three_at_once,
+    the_creators_session_ends, run_without_an_init, runs_at_once, the_lent_unit_goes, many_layers, three_at_once,
     create_fails_at_every_step, the_creator_is_killed, the_monitor_is_killed, nspawn_is_killed, a_paused_one_is_killed,
     arm64_boots, arm64_runs, systemd_binfmt_restarts, binfmt_is_durable, nothing_was_logged }
 }
@@ -45,7 +45,7 @@ mod trixie {
 mod bookworm {
     checks! { BOOKWORM: the_host_is_ordinary, doctor_finds_nothing_bad, a_debian_boots, its_scope_is_delegated, machined_knows_it,
     limits, list_is_true, pause, reboot_inside, systemd_stops_it_in_order, start_and_shutdown, start_follows_at_once,
-    the_creators_session_ends, run_without_an_init, runs_at_once, many_layers,
+    the_creators_session_ends, run_without_an_init, runs_at_once, the_lent_unit_goes, many_layers,
     the_creator_is_killed, the_monitor_is_killed, nspawn_is_killed,
     arm64_boots, arm64_runs, systemd_binfmt_restarts, binfmt_is_durable, nothing_was_logged }
 }

@@ -204,6 +204,7 @@ pub fn internal(words: &[std::ffi::OsString]) -> Option<u8> {
     match words.first()?.to_str()? {
         "__apart" => Some(apart::main(&words[1..])),
         "__enter" => Some(enter::main(&words[1..])),
+        "__keeper" => Some(delegation::keeper(&words[1..])),
         "__monitor" => Some(monitor::main(&words[1..])),
         _ => None,
     }

@@ -63,7 +63,9 @@ pub fn start(ctx: &Ctx, reserved: &Reserved, command: Command) -> Result<(Jail, 
     run.backend = "direct".into();
     let spec = &record.spec;
     let limits = Limits { memory: spec.memory, cpus: spec.vcpus, cpuset: spec.cpus.clone() };
-    run.cage = Cage::light(&delegation::hierarchies()?, &run.machine, &limits).map_err(|e| cannot(e.to_string()))?;
+    let lent = delegation::borrow()?;
+    run.cage = Cage::light(&lent.hierarchies, &run.machine, &limits).map_err(|e| cannot(e.to_string()))?;
+    drop(lent);
     let mut held = Held { cage: run.cage.clone(), claim: None };
     ctx.store.write_run(&record.uuid, &run)?;
     let dir = ctx.store.domain(reserved.name.as_str());

@@ -9,16 +9,25 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
-/// An exclusive lock, held until the last copy of its descriptor is closed.
+/// A lock, held until the last copy of its descriptor is closed; exclusive unless it says otherwise.
 #[derive(Debug)]
 pub struct Lock(File);
 
 impl Lock {
     /// Waits for the lock on the file at `path`, which is made (`0600`) when it is missing. Errors: as open(2), fcntl(2).
     pub fn wait(path: &Path) -> io::Result<Lock> {
+        Lock::get(path, &whole_file(libc::F_WRLCK))
+    }
+
+    /// As [`Lock::wait`], for the lock that many may hold at once, but nobody beside the one who holds the exclusive one.
+    pub fn share(path: &Path) -> io::Result<Lock> {
+        Lock::get(path, &whole_file(libc::F_RDLCK))
+    }
+
+    fn get(path: &Path, want: &libc::flock) -> io::Result<Lock> {
         loop {
             let file = open(path)?;
-            set(&file, libc::F_OFD_SETLKW)?;
+            set(&file, libc::F_OFD_SETLKW, want)?;
             if still_there(&file, path) {
                 return Ok(Lock(file));
             }
@@ -29,7 +38,7 @@ impl Lock {
     pub fn try_take(path: &Path) -> io::Result<Option<Lock>> {
         loop {
             let file = open(path)?;
-            match set(&file, libc::F_OFD_SETLK) {
+            match set(&file, libc::F_OFD_SETLK, &whole_file(libc::F_WRLCK)) {
                 Err(e) if matches!(e.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => return Ok(None),
                 Err(e) => return Err(e),
                 Ok(()) if still_there(&file, path) => return Ok(Some(Lock(file))),
@@ -44,7 +53,7 @@ impl Lock {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
             other => other?,
         };
-        let mut want = whole_file();
+        let mut want = whole_file(libc::F_WRLCK);
         // SAFETY: F_OFD_GETLK reads and writes the flock structure that we own; the descriptor is open.
         if unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &mut want) } < 0 {
             return Err(io::Error::last_os_error());
@@ -85,14 +94,14 @@ fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
 }
 
-fn whole_file() -> libc::flock {
-    libc::flock { l_type: libc::F_WRLCK as i16, l_whence: libc::SEEK_SET as i16, l_start: 0, l_len: 0, l_pid: 0 }
+fn whole_file(kind: i32) -> libc::flock {
+    libc::flock { l_type: kind as i16, l_whence: libc::SEEK_SET as i16, l_start: 0, l_len: 0, l_pid: 0 }
 }
 
-fn set(file: &File, command: i32) -> io::Result<()> {
+fn set(file: &File, command: i32, want: &libc::flock) -> io::Result<()> {
     loop {
         // SAFETY: F_OFD_SETLK[W] reads the flock structure; the descriptor is open.
-        if unsafe { libc::fcntl(file.as_raw_fd(), command, &whole_file()) } == 0 {
+        if unsafe { libc::fcntl(file.as_raw_fd(), command, want) } == 0 {
             return Ok(());
         }
         let error = io::Error::last_os_error();
@@ -125,5 +134,16 @@ mod tests {
         drop(held);
         assert!(!Lock::is_held(&path).unwrap());
         Lock::wait(&path).unwrap();
+    }
+
+    #[test]
+    fn many_may_share_it_and_nobody_else_has_it_meanwhile() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let (one, other) = (Lock::share(&path).unwrap(), Lock::share(&path).unwrap());
+        drop(one);
+        assert!(Lock::try_take(&path).unwrap().is_none());
+        drop(other);
+        assert!(Lock::try_take(&path).unwrap().is_some());
     }
 }

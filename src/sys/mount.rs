@@ -27,7 +27,9 @@ pub fn proc(target: &Path) -> io::Result<()> {
     Ok(mount(Some("proc"), target, Some("proc"), flags, None::<&str>)?)
 }
 
-/// A detached copy of the mount at `path`, with everything mounted below it when `recursive`.
+/// A detached copy of the mount at `path`, with everything mounted below it when `recursive`. It is private: a copy of a mount that
+/// is shared (systemd makes the host's so) would be shared with it, and what a guest mounts there would appear on the host.
+/// Source: kernel sharedsubtree.rst. Errors: as open_tree(2), mount_setattr(2).
 pub fn clone_tree(path: &Path, recursive: bool) -> io::Result<OwnedFd> {
     clone_tree_at(None, path, recursive)
 }
@@ -44,7 +46,10 @@ pub fn clone_tree_at(dir: Option<BorrowedFd<'_>>, path: &Path, recursive: bool) 
     }
     let at = dir.map_or(libc::AT_FDCWD, |fd| fd.as_raw_fd());
     // SAFETY: open_tree(2) reads a C string that lives across the call and returns a new descriptor or -1.
-    into_fd(unsafe { libc::syscall(libc::SYS_open_tree, at, path.as_ptr(), flags) })
+    let tree = into_fd(unsafe { libc::syscall(libc::SYS_open_tree, at, path.as_ptr(), flags) })?;
+    let private = libc::mount_attr { attr_set: 0, attr_clr: 0, propagation: libc::MS_PRIVATE, userns_fd: 0 };
+    set_attributes(tree.as_fd(), &private, recursive)?;
+    Ok(tree)
 }
 
 /// Puts a detached mount at `target`. Errors: as move_mount(2).

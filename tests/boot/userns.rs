@@ -16,7 +16,7 @@ use crate::common::snapshot::Snapshot;
 
 cases! {
     Shared: root_is_nobody_outside, setuid_programs_work_inside, the_hosts_levers_are_out_of_reach, two_guests_share_no_id;
-    Alone: no_trace_on_the_host, without_user_namespaces, files_keep_plain_ids_on_disk, shared_directories_keep_their_owners,
+    Alone: no_trace_on_the_host, without_user_namespaces, files_keep_plain_ids_on_disk, shared_directories_keep_their_owners, shared_things_get_a_place,
            a_file_system_that_cannot_map, an_interpreter_that_the_guest_may_not_run;
 }
 
@@ -203,6 +203,27 @@ fn shared_directories_keep_their_owners() {
     pronto.create("guest", BOOKWORM_AMD64.tree(), &["-v", &volume]);
     assert_eq!(pronto.exec("guest", &["sh", "-c", script]), want);
     pronto.run(["destroy", "guest"]).ok();
+}
+
+/// Places that the image does not have are made, in the guest's own tree, on a link of the image's and on what is mounted there.
+fn shared_things_get_a_place() {
+    let (pronto, dir) = (Pronto::fresh(), scratch("places"));
+    std::fs::set_permissions(&dir, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    crate::common::write(dir.join("file"), "of the host");
+    let (dir, file) = (dir.display(), dir.join("file"));
+    let places = ["/new/deep/place", "/var/run/place", "/tmp/place", "/dev/shm/place"];
+    let mut volumes: Vec<String> = places.iter().map(|p| format!("{dir}:{p}")).collect();
+    volumes.push(format!("{}:/etc/new/file", file.display()));
+    let options: Vec<&str> = volumes.iter().flat_map(|v| ["-v", v]).collect();
+    let script = "cat /new/deep/place/file /run/place/file /tmp/place/file /dev/shm/place/file /etc/new/file; stat -c %u /new /new/deep /etc/new";
+    let want = format!("{}0\n0\n0", "of the host".repeat(5));
+    let run = pronto.cmd(["run"]).args(&options).arg(BARE_AMD64.tree()).args(["--", "sh", "-c", script]).run();
+    assert_eq!(run.ok().text().trim(), want);
+    for more in ["--userns", "--no-userns"] {
+        pronto.create("guest", BOOKWORM_AMD64.tree(), &[&options[..], &[more, "--rm"]].concat());
+        assert_eq!(pronto.exec("guest", &["sh", "-c", script]), want, "{more}");
+        pronto.run(["destroy", "guest"]).ok();
+    }
 }
 
 /// A tree on a file system that cannot show its files under other ids (an overlay, here): said in one line, and the guest runs

@@ -80,7 +80,8 @@ ln -sf /dev/null "$1/etc/systemd/system/serial-getty@ttyS0.service""#;
 const LIGHT_INIT: &str = r#"#!/usr/bin/perl
 use Socket;
 $SIG{NUM38} = sub { exit 0 };
-socket(my $s, AF_UNIX, SOCK_DGRAM, 0) && send($s, "READY=1", 0, pack_sockaddr_un($ENV{NOTIFY_SOCKET}));
+socket(my $s, AF_UNIX, SOCK_DGRAM, 0) or die "socket: $!\n";
+send($s, "READY=1", 0, pack_sockaddr_un($ENV{NOTIFY_SOCKET})) or die "send: $!\n";
 $SIG{CHLD} = sub { 1 while waitpid(-1, 1) > 0 };
 while (1) { sleep 1000 }
 "#;

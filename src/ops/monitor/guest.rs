@@ -98,7 +98,7 @@ impl Running {
     }
 
     /// The domain's tree, with its own identity in it.
-    fn make_root(&self) -> Text<OwnedFd> {
+    fn make_root(&self, binds: &Binds) -> Text<OwnedFd> {
         fail::point("overlay").map_err(text)?;
         let dir = self.path()?;
         let mapping = self.ids.as_ref().map(|(_, mapping)| mapping.clone());
@@ -110,6 +110,9 @@ impl Running {
         }
         if self.record.spec.network == crate::domain::Network::Host {
             personal::resolver(&root).map_err(text)?;
+        }
+        for ((_, is_dir), shared) in binds.0.iter().zip(&binds.1) {
+            personal::mount_point(&root, &shared.target, *is_dir).map_err(text)?;
         }
         Ok(tree)
     }
@@ -169,8 +172,9 @@ impl Running {
         let program = crate::sys::process::find_program("systemd-nspawn")
             .ok_or("systemd-nspawn is not installed: apt-get install systemd-container")?;
         let base = stage::base();
-        let (binds, shared) = self.open_binds(&base)?;
-        let root = self.make_root()?;
+        let binds = self.open_binds(&base)?;
+        let root = self.make_root(&binds)?;
+        let (binds, shared) = binds;
         fail::point("console").map_err(text)?;
         let (pty, terminal) = pty::open().map_err(text)?;
         pty::set_size(std::os::fd::AsFd::as_fd(&pty), 24, 80).map_err(text)?;

@@ -1,5 +1,5 @@
 //! What makes a guest this one and no other: hostname, machine-id, hosts and resolv.conf, written into the domain's own
-//! layer before its first start (resolv.conf at every start). What a newcomer would get wrong: these paths may be links in
+//! layer before its first start (resolv.conf at every start), and the places of what is shared with it. What a newcomer would get wrong: these paths may be links in
 //! the image; they are resolved inside the guest's tree, never on the host.
 
 use std::fs::File;
@@ -29,6 +29,27 @@ pub fn resolver(root: &Root) -> io::Result<()> {
         Ok(text) if root.is_dir("etc") => replace(root, "etc/resolv.conf", &text),
         _ => Ok(()),
     }
+}
+
+/// Makes the place where something of the host's is to be mounted, a directory or an empty file, unless it is there. nspawn would
+/// make it as the host's root, whom a guest with ids of its own does not know (EOVERFLOW). Errors: as mkdirat(2), openat(2), with
+/// the path.
+pub fn mount_point(root: &Root, target: &Path, is_dir: bool) -> io::Result<()> {
+    let named = |e: io::Error| io::Error::new(e.kind(), format!("{} in the guest: {e}", target.display()));
+    let mut missing: Vec<&Path> = target.ancestors().take_while(|path| !root.exists(path)).collect();
+    while let Some(path) = missing.pop() {
+        let Some(name) = path.file_name() else { continue };
+        let parent = path.parent().unwrap_or(Path::new("/"));
+        let dir = root.open_at(parent, OFlag::O_PATH | OFlag::O_DIRECTORY).map_err(named)?;
+        let made = if is_dir || !missing.is_empty() {
+            nix::sys::stat::mkdirat(&dir, name, Mode::from_bits_truncate(0o755))
+        } else {
+            let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+            nix::fcntl::openat(&dir, name, flags, Mode::from_bits_truncate(0o644)).map(drop)
+        };
+        made.map_err(|e| named(e.into()))?;
+    }
+    Ok(())
 }
 
 /// `hosts` with a line for the guest's own name, which sudo and others look up (hosts(5); 127.0.1.1 as Debian does).
@@ -86,6 +107,25 @@ mod tests {
         assert_eq!(std::fs::read_to_string(tree.join("etc/hostname")).unwrap(), "web\n");
         assert_eq!(std::fs::read_to_string(tree.join("etc/machine-id")).unwrap(), "0123\n");
         assert!(std::fs::read_to_string(tree.join("etc/hosts")).unwrap().ends_with("127.0.1.1\tweb\n"));
+    }
+
+    #[test]
+    fn places_are_made_inside_and_what_is_there_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let tree = dir.path().join("tree");
+        std::fs::create_dir_all(tree.join("srv")).unwrap();
+        std::os::unix::fs::symlink("/srv", tree.join("link")).unwrap();
+        std::os::unix::fs::symlink(dir.path().join("nothing"), tree.join("dangling")).unwrap();
+        crate::sys::fs::write_volatile(&tree.join("srv/file"), b"kept", 0o644).unwrap();
+        let root = Root::open(&tree).unwrap();
+        for (target, is_dir) in [("/link/a/b", true), ("/link/c/d", false), ("/srv/file", false), ("/", true)] {
+            mount_point(&root, Path::new(target), is_dir).unwrap();
+        }
+        assert!(tree.join("srv/a/b").is_dir() && tree.join("srv/c/d").is_file());
+        assert_eq!(std::fs::read_to_string(tree.join("srv/file")).unwrap(), "kept");
+        let refused = mount_point(&root, Path::new("/dangling/x"), true).unwrap_err();
+        assert!(refused.to_string().contains("/dangling/x in the guest"), "{refused}");
+        assert!(!dir.path().join("nothing").exists());
     }
 
     #[test]

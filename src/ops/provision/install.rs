@@ -90,7 +90,9 @@ struct Place {
 impl Place {
     fn make(ctx: &Ctx, uuid: &str) -> Result<Place> {
         let machine = format!("pronto-{}-{uuid}", crate::ops::monitor::root_tag(ctx.store.root()));
-        let cage = Cage::light(&delegation::hierarchies()?, &machine, &Limits::default());
+        let lent = delegation::borrow()?;
+        let cage = Cage::light(&lent.hierarchies, &machine, &Limits::default());
+        drop(lent);
         let cage = cage.map_err(|e| Error::new(Kind::Create, e.to_string()))?;
         let place = Place { cage, record: ctx.store.run_dir(uuid).join("run.json") };
         let run = Run {

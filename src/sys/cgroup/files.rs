@@ -19,6 +19,12 @@ pub(super) fn make_dir(dir: &Path) -> Result<(), Error> {
     last.map_err(|source| Error::Io { path: dir.to_owned(), source })
 }
 
+/// Moves this process into the cgroup `dir`, which is made. Errors: as mkdir(2), and as writing `cgroup.procs` (cgroup-v2.rst).
+pub fn move_self(dir: &Path) -> Result<(), Error> {
+    make_dir(dir)?;
+    write(&dir.join("cgroup.procs"), "0")
+}
+
 pub(super) fn write(file: &Path, value: &str) -> Result<(), Error> {
     let open = fs::OpenOptions::new().write(true).open(file);
     open.and_then(|mut f| io::Write::write_all(&mut f, value.as_bytes()))

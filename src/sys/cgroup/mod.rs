@@ -21,6 +21,7 @@ use std::io;
 use std::path::PathBuf;
 
 pub use cage::{Borrowed, Cage, Limits};
+pub use files::move_self;
 pub use hierarchies::{Hierarchies, join_like, own_v2};
 
 /// Why a domain's cgroup could not be made.

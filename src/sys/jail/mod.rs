@@ -200,21 +200,6 @@ impl Drop for Jail {
     }
 }
 
-/// A detached copy of the mount at `path`, from there on down: what [`Spec::root`] and [`Bind::source`] take; `recursive`
-/// takes the mounts below it along. Changes in it reach the original. Errors: as open_tree(2); ENOSYS before Linux 5.2.
-pub fn detached(path: &std::path::Path, recursive: bool) -> io::Result<OwnedFd> {
-    const OPEN_TREE_CLONE: i32 = 1;
-    let path = CString::new(std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str()))?;
-    let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC | if recursive { libc::AT_RECURSIVE } else { 0 };
-    // SAFETY: a string that ends with NUL.
-    let fd = unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the kernel has just made this descriptor for us.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
-}
-
 /// The first process of a jail, as a program.
 #[cfg(test)]
 pub(super) fn first_process() -> Option<Vec<u8>> {

@@ -32,8 +32,8 @@ group() {
 }
 scopes() { systemctl list-units --all --plain --no-legend 'pronto-*.scope' | awk '{ print $1 }'; }
 
-# Everything that a guest could leave behind, a line each. Not among it: the unit below which `run` has its cgroups, which stays
-# until the host goes down, as an interpreter's registration does.
+# Everything that a guest could leave behind, a line each. Not among it: the unit below which `run` has its cgroups, and its
+# keeper, which end a little after the last command; check_the_lent_unit_goes looks after them.
 picture() {
     awk '{ print "mount", $5 }' /proc/self/mountinfo | grep -v binfmt_misc | sort
     find /sys/fs/cgroup -type d \( -name '*pronto*' -o -name payload -o -name supervisor \) ! -name pronto-run.service
@@ -45,6 +45,7 @@ picture() {
     own=$(readlink /proc/self/ns/pid)
     for pid in /proc/[0-9]*; do
         exe=$(readlink "$pid/exe" 2>/dev/null) || continue
+        ! grep -q '/pronto-run.service/\(keeper\|leaving\)$' "$pid/cgroup" 2>/dev/null || continue
         case $exe in
             */pronto | */qemu-* | */systemd-nspawn | /memfd:pronto*) ;;
             *) [ "$(readlink "$pid/ns/pid" 2>/dev/null)" != "$own" ] || continue ;;

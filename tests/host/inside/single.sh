@@ -48,6 +48,22 @@ check_runs_at_once() {
     nothing_left
 }
 
+# The unit that systemd lends goes when no command has run for a while; not while one does; and comes back for the next one.
+check_the_lent_unit_goes() {
+    pronto run /mnt/trees/light -- sleep 25
+    lent() { systemctl list-units --all --plain --no-legend pronto-run.service | grep -q .; }
+    lent || fail "it went before its time"
+    gone_again() { ! lent; }
+    eventually 60 "the unit has gone" gone_again
+    [ ! -e /sys/fs/cgroup/machine.slice/pronto-run.service ] || fail "its cgroup is still there"
+    ! pgrep -f __keeper || fail "its keeper is still there"
+    is "the next one" "$(pronto run /mnt/trees/light -- echo next)" next
+    # One that begins just when the keeper goes: none may be killed, or refused.
+    local n end=$((SECONDS + 40))
+    until gone_again || [ $SECONDS -ge $end ]; do sleep 0.02; done
+    for n in 1 2 3; do is "number $n" "$(pronto run /mnt/trees/light -- echo next)" next; done
+}
+
 check_many_layers() {
     before
     local said
