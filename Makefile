@@ -16,7 +16,7 @@ help: ## this list
 demo: deps-run build ## sudo make demo: set up everything, boot an arm64 Debian, look at it, stop it
 	contrib/demo.sh $(PROGRAM)
 
-test: deps-test unit suite boot hosts ## sudo make test: set up everything and run all rings of tests
+test: deps-test unit suite boot ## sudo make test: set up everything and run the rings of tests that this host can show
 
 build: ## the release binary
 	$(CARGO) build --release --locked
@@ -35,8 +35,8 @@ boot: ## real guests (root); RING_ARGS="-- NAME" for one test
 	$(CARGO) test --locked --test boot --no-run
 	$(CARGO) --as-root test --locked --test boot $(RING_ARGS)
 
-# QEMU in these machines emulates everything, so they need no virtualization, and take minutes.
-hosts: ## whole Debian hosts, emulated, with real guests in them (root); RING_ARGS="-- trixie::limits" for one test
+# QEMU in these machines emulates everything, so they need no virtualization, and take a quarter of an hour.
+hosts: deps-test ## whole Debian hosts, emulated, with real guests in them (root); RING_ARGS="-- trixie::limits" for one test
 	$(CARGO) test --locked --test host --no-run
 	$(CARGO) --as-root test --locked --test host $(RING_ARGS)
 

@@ -19,7 +19,7 @@ pub fn sweep(ctx: &Ctx) -> Result<()> {
     for error in damaged {
         ctx.report.warn(&error.to_string());
     }
-    Ok(())
+    Ok(ctx.store.remove_unfinished()?)
 }
 
 /// As [`sweep`], for verbs that take or give back room on the disk: also what killed fetches left half-made. It is looked for by

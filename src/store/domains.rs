@@ -109,6 +109,12 @@ pub struct Domain {
     pub state: State,
 }
 
+/// What persists of a domain, in its directory.
+const RECORD: &str = "domain.json";
+/// The ends of the names of directories that are being made, and removed.
+const NEW: &str = ".new";
+const REMOVED: &str = ".removed";
+
 impl Store {
     /// Takes the store's lock: for milliseconds only.
     pub fn hold(&self) -> Result<Lock> {
@@ -116,8 +122,9 @@ impl Store {
         Lock::wait(&path).map_err(Error::io(&path))
     }
 
-    /// Makes a domain's directories and takes its lock, in one step that no other process can see half of.
-    /// Errors: the name is in use; as mkdir(2), with nothing left.
+    /// Makes a domain's directories and takes its lock, in one step that no other process can see half of: it gets its name when it
+    /// is whole, and what a killed process has not finished is [`Store::remove_unfinished`]'s. Errors: the name is in use; as
+    /// mkdir(2), with nothing left.
     pub fn reserve(&self, name: &Name, record: &Record) -> Result<Lock> {
         let _held = self.hold()?;
         let dir = self.domain(name.as_str());
@@ -126,16 +133,51 @@ impl Store {
             Err(e) if e.kind() == ErrorKind::NotFound => {}
             Err(e) => return Err(Error::io(&dir)(e)),
         }
+        let half = self.domains().join(format!(".{}{NEW}", record.uuid));
         let made = (|| {
-            fs::private_dir(&dir).map_err(Error::io(&dir))?;
-            self.write_record(name, record)?;
-            self.lock_run(name, record)
+            fs::private_dir(&half).map_err(Error::io(&half))?;
+            let lock = self.lock_run(name, record)?;
+            write_json(&half.join(RECORD), record, !record.spec.rm)?;
+            std::fs::rename(&half, &dir).map_err(Error::io(&dir))?;
+            Ok(lock)
         })();
         if made.is_err() {
-            let _ = fs::remove_tree(&dir);
+            let _ = fs::remove_tree(&half);
             let _ = fs::remove_tree(&self.run_dir(&record.uuid));
         }
         made
+    }
+
+    /// Removes the directories of domains that killed processes were making or removing. Errors: as readdir(3), unlink(2).
+    pub fn remove_unfinished(&self) -> Result<()> {
+        for (uuid, dir) in self.unfinished()? {
+            // Nobody is between making a directory and taking its lock while this is held.
+            let held = self.hold()?;
+            let run = self.run_dir(&uuid);
+            fs::private_dir(&run).map_err(Error::io(&run))?;
+            let path = run.join("lock");
+            let Some(_lock) = Lock::try_take(&path).map_err(Error::io(&path))? else { continue };
+            drop(held);
+            fs::remove_tree(&dir).map_err(Error::io(&dir))?;
+            self.remove_run(&uuid)?;
+        }
+        Ok(())
+    }
+
+    /// What has no name, not yet or no more, with its uuid.
+    fn unfinished(&self) -> Result<Vec<(String, PathBuf)>> {
+        let dir = self.domains();
+        let entries = match std::fs::read_dir(&dir) {
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other.map_err(Error::io(&dir))?,
+        };
+        let uuid = |entry: std::fs::DirEntry| {
+            let name = entry.file_name();
+            let name = name.to_str()?.strip_prefix('.')?;
+            let uuid = name.strip_suffix(NEW).or_else(|| name.strip_suffix(REMOVED))?;
+            Some((uuid.to_owned(), entry.path()))
+        };
+        Ok(entries.flatten().filter_map(uuid).collect())
     }
 
     /// Takes the lock of a domain that does not run. Errors: [`Error::Busy`] when somebody else has it.
@@ -151,7 +193,7 @@ impl Store {
 
     /// Writes what persists.
     pub fn write_record(&self, name: &Name, record: &Record) -> Result<()> {
-        write_json(&self.domain(name.as_str()).join("domain.json"), record, !record.spec.rm)
+        write_json(&self.domain(name.as_str()).join(RECORD), record, !record.spec.rm)
     }
 
     /// Writes what is known of a run.
@@ -167,7 +209,7 @@ impl Store {
     /// One domain by its name. `None` when there is none.
     pub fn load(&self, name: &str) -> Result<Option<Domain>> {
         let Ok(name) = Name::new(name) else { return Ok(None) };
-        let path = self.domain(name.as_str()).join("domain.json");
+        let path = self.domain(name.as_str()).join(RECORD);
         let bytes = match std::fs::read(&path) {
             Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
             other => other.map_err(Error::io(&path))?,
@@ -215,7 +257,7 @@ impl Store {
     pub fn remove_domain(&self, name: &Name, uuid: &str) -> Result<()> {
         let dir = self.domain(name.as_str());
         // Renamed first: from then on the name is free, however long the tree takes to go.
-        let doomed = self.domains().join(format!(".{uuid}.removed"));
+        let doomed = self.domains().join(format!(".{uuid}{REMOVED}"));
         match std::fs::rename(&dir, &doomed) {
             Err(e) if e.kind() == ErrorKind::NotFound => {}
             other => other.map_err(Error::io(&dir))?,
@@ -317,6 +359,32 @@ mod tests {
         store.remove_domain(&name, &record.uuid).unwrap();
         assert!(store.load("web").unwrap().is_none());
         assert_eq!(std::fs::read_dir(store.domains()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_a_killed_process_was_making_or_removing_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::at(Some(&dir.path().join("s")));
+        store.open().unwrap();
+        let (name, record) = (Name::new("web").unwrap(), record());
+        let kept = store.reserve(&name, &record).unwrap();
+        for half in [".a.new", ".b.removed", ".c.removed"] {
+            fs::private_dir(&store.domains().join(half)).unwrap();
+        }
+        fs::private_dir(&store.run_dir("c")).unwrap();
+        let busy = Lock::wait(&store.run_dir("c").join("lock")).unwrap();
+        fs::private_dir(&store.run_dir("a")).unwrap();
+        store.remove_unfinished().unwrap();
+        let left = |dir: &Path| {
+            let names = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+            names.collect::<std::collections::BTreeSet<_>>()
+        };
+        assert_eq!(left(&store.domains()), [".c.removed".to_owned(), "web".to_owned()].into());
+        assert!(!store.run_dir("a").exists() && store.run_dir(&record.uuid).exists());
+        drop(busy);
+        store.remove_unfinished().unwrap();
+        assert_eq!(left(&store.domains()), ["web".to_owned()].into());
+        drop(kept);
     }
 
     #[test]

@@ -20,10 +20,10 @@ pub fn write(dir: &Path) {
     Tar::new()
         .dir("bin/")
         .dir("lib64/")
-        .dir("etc/")
+        .dir("lib/")
         .file("bin/sh", 0o755, &file("usr/bin/dash"))
         .file("lib64/ld-linux-x86-64.so.2", 0o755, &file("lib64/ld-linux-x86-64.so.2"))
-        .file("lib64/libc.so.6", 0o755, &file("lib/x86_64-linux-gnu/libc.so.6"))
+        .file("lib/libc.so.6", 0o755, &file("lib/x86_64-linux-gnu/libc.so.6"))
         .write(&base);
     let mut all: Vec<PathBuf> = vec![base];
     for n in 1..=COUNT {

@@ -148,7 +148,7 @@ check_start_and_shutdown() {
 check_start_follows_at_once() {
     before
     light quick
-    for _ in 1 2 3 4 5 6; do
+    for _ in 1 2 3; do
         pronto shutdown -w quick
         pronto start quick
         pronto destroy quick
@@ -162,8 +162,8 @@ check_start_follows_at_once() {
 check_the_creators_session_ends() {
     before
     systemd-run --quiet --unit=session --property=KillMode=control-group --property=Type=exec \
-        sh -c 'PATH=/mnt/in:$PATH; pronto create --name survivor /mnt/trees/light && sleep 1000'
-    eventually 60 "it runs" sh -c '[ "$(pronto list --format json | jq -r ".[0].state")" = running ]'
+        sh -c 'PATH=/mnt/in:$PATH; pronto create --name survivor /mnt/trees/light && touch /run/created && sleep 1000'
+    eventually 60 "it is created" test -e /run/created
     systemctl stop session
     sleep 1
     is "the domain" "$(state survivor)" running

@@ -32,26 +32,10 @@ group() {
 }
 scopes() { systemctl list-units --all --plain --no-legend 'pronto-*.scope' | awk '{ print $1 }'; }
 
-# Everything that a guest could leave behind, a line each. Not among it: the unit below which `run` has its cgroups, and its
-# keeper, which end a little after the last command; check_the_lent_unit_goes looks after them.
 picture() {
-    awk '{ print "mount", $5 }' /proc/self/mountinfo | grep -v binfmt_misc | sort
-    find /sys/fs/cgroup -type d \( -name '*pronto*' -o -name payload -o -name supervisor \) ! -name pronto-run.service
     scopes
     machinectl list --no-legend --no-pager | awk '{ print "machine", $1 }'
-    ls -A /run/pronto/domains /var/lib/pronto/domains 2>/dev/null | sed 's/^/domain /'
-    ls -d /tmp/nspawn-root-* /run/systemd/machines/* /run/systemd/nspawn/locks/* 2>/dev/null || true
-    local pid exe own
-    own=$(readlink /proc/self/ns/pid)
-    for pid in /proc/[0-9]*; do
-        exe=$(readlink "$pid/exe" 2>/dev/null) || continue
-        ! grep -q '/pronto-run.service/\(keeper\|leaving\)$' "$pid/cgroup" 2>/dev/null || continue
-        case $exe in
-            */pronto | */qemu-* | */systemd-nspawn | /memfd:pronto*) ;;
-            *) [ "$(readlink "$pid/ns/pid" 2>/dev/null)" != "$own" ] || continue ;;
-        esac
-        echo "process $exe $(tr '\0' ' ' <"$pid/cmdline" 2>/dev/null)"
-    done
+    perl /mnt/in/picture.pl
 }
 before() { picture >/run/before; }
 same_again() { picture >/run/after; cmp -s /run/before /run/after; }
