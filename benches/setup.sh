@@ -2,8 +2,8 @@
 # The image that is measured with, and what it comes from: Debian bookworm for amd64 and arm64 in three layers (base, systemd, a file),
 # as an OCI index with gzip layers (tag gz) and one with zstd layers (tag zstd), in a docker-registry on 127.0.0.1.
 #
-# What a newcomer would get wrong: arm64's packages are unpacked by an arm64 dpkg, so something must run arm64 programs:
-# `pronto binfmt register arm64` if nothing does.
+# What a newcomer would get wrong: arm64's packages are unpacked by an arm64 dpkg, and podman runs arm64 programs by the host's
+# registry, so something must be registered there: if nothing is, pronto's entry is, until teardown.sh.
 set -euo pipefail
 HERE=$(cd "$(dirname "$0")" && pwd)
 export BENCH_DIR=${BENCH_DIR:-/var/tmp/pronto-bench}
@@ -11,7 +11,14 @@ PORT=${BENCH_PORT:-5000}
 MIRROR=${PRONTO_MIRROR:-$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' 'Origin: Debian' | grep -v -- -security | sort -u | head -n 1)}
 [ "$(id -u)" = 0 ] || { echo "setup.sh: needs root" >&2; exit 1; }
 [ -n "$MIRROR" ] || { echo "setup.sh: no Debian mirror among this machine's own: set PRONTO_MIRROR" >&2; exit 1; }
+program=$(realpath "${PRONTO:-$HERE/../target/release/pronto}")
+[ -x "$program" ] || { echo "setup.sh: no program at $program: cargo build --release" >&2; exit 1; }
 mkdir -p "$BENCH_DIR"/{img,registry,disk,mem,log}
+echo "$program" >"$BENCH_DIR/program"
+if ! arch-test arm64 >/dev/null 2>&1; then
+    "$program" binfmt register arm64
+    touch "$BENCH_DIR/registered"
+fi
 
 if ! mountpoint -q "$BENCH_DIR/disk"; then
     [ -f "$BENCH_DIR/disk.img" ] || { truncate -s 12G "$BENCH_DIR/disk.img"; mkfs.ext4 -q -F "$BENCH_DIR/disk.img"; }

@@ -8,6 +8,10 @@ if [ -f "$BENCH_DIR/registry.pid" ]; then
     case $(tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null) in docker-registry*"$BENCH_DIR"*) kill "$pid" ;; esac
     rm -f "$BENCH_DIR/registry.pid"
 fi
+if [ -f "$BENCH_DIR/registered" ]; then
+    "$(cat "$BENCH_DIR/program")" binfmt unregister arm64
+    rm -f "$BENCH_DIR/registered"
+fi
 for place in disk mem; do
     if mountpoint -q "$BENCH_DIR/$place"; then umount -R "$BENCH_DIR/$place"; fi
 done
