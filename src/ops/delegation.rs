@@ -28,6 +28,8 @@ const SLICE: &str = "machine.slice";
 /// Where the keeper is, below the unit: nobody may be in the unit's own cgroup once controllers are on below it (cgroup-v2.rst, "No
 /// Internal Process Constraint").
 const KEEPER: &str = "keeper";
+/// Where it is once it has given its place up, until its process has ended.
+const LEAVING: &str = "leaving";
 /// The lock. One per host, as the unit is, whatever the store.
 const LOCK: &str = "/run/pronto/run.lock";
 /// How long systemd may take to start the unit, or to be through with the one before.
@@ -58,6 +60,7 @@ pub fn borrow() -> Result<Lent> {
     Ok(Lent { hierarchies: here, _lock: Some(lock) })
 }
 
+/// Waits until the unit is there and kept, and has it made when it is not. Errors: systemd refuses, or takes too long.
 fn wait_for(lent: &Path) -> Result<()> {
     let end = Instant::now() + PATIENCE;
     let mut refused: Option<String> = None;
@@ -78,6 +81,7 @@ fn wait_for(lent: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Has systemd make the unit. Errors: its refusal, in its words.
 fn ask(lent: &Path) -> std::result::Result<(), String> {
     let own = std::env::current_exe().map_err(|e| e.to_string())?;
     let asked = Tool::new("systemd-run")
@@ -109,6 +113,7 @@ pub fn keeper(words: &[OsString]) -> u8 {
     }
 }
 
+/// Returns when the unit may end. Errors: as writing `cgroup.procs`, fcntl(2), rmdir(2).
 fn keep(lent: &Path) -> io::Result<()> {
     cgroup::move_self(&lent.join(KEEPER)).map_err(io::Error::other)?;
     let mut since = Instant::now();
@@ -121,12 +126,13 @@ fn keep(lent: &Path) -> io::Result<()> {
             && !in_use(lent)
         {
             // Nobody is kept here any more, for all who come next: they wait for the unit to be gone, and have it made anew.
-            cgroup::move_self(&lent.join("leaving")).map_err(io::Error::other)?;
+            cgroup::move_self(&lent.join(LEAVING)).map_err(io::Error::other)?;
             return fs::remove_dir(lent.join(KEEPER));
         }
     }
 }
 
+/// Whether a command has a cgroup there.
 fn in_use(lent: &Path) -> bool {
     let entries = fs::read_dir(lent).into_iter().flatten().flatten();
     entries.filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).any(|e| e.file_name() != KEEPER)

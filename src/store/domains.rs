@@ -153,10 +153,7 @@ impl Store {
         for (uuid, dir) in self.unfinished()? {
             // Nobody is between making a directory and taking its lock while this is held.
             let held = self.hold()?;
-            let run = self.run_dir(&uuid);
-            fs::private_dir(&run).map_err(Error::io(&run))?;
-            let path = run.join("lock");
-            let Some(_lock) = Lock::try_take(&path).map_err(Error::io(&path))? else { continue };
+            let Some(_lock) = self.try_lock_run(&uuid)? else { continue };
             drop(held);
             fs::remove_tree(&dir).map_err(Error::io(&dir))?;
             self.remove_run(&uuid)?;
@@ -182,13 +179,14 @@ impl Store {
 
     /// Takes the lock of a domain that does not run. Errors: [`Error::Busy`] when somebody else has it.
     pub fn lock_run(&self, name: &Name, record: &Record) -> Result<Lock> {
-        let run = self.run_dir(&record.uuid);
+        self.try_lock_run(&record.uuid)?.ok_or_else(|| Error::Busy(name.to_string()))
+    }
+
+    fn try_lock_run(&self, uuid: &str) -> Result<Option<Lock>> {
+        let run = self.run_dir(uuid);
         fs::private_dir(&run).map_err(Error::io(&run))?;
         let path = run.join("lock");
-        match Lock::try_take(&path).map_err(Error::io(&path))? {
-            Some(lock) => Ok(lock),
-            None => Err(Error::Busy(name.to_string())),
-        }
+        Lock::try_take(&path).map_err(Error::io(&path))
     }
 
     /// Writes what persists.

@@ -1,6 +1,6 @@
 //! What makes a guest this one and no other: hostname, machine-id, hosts and resolv.conf, written into the domain's own
-//! layer before its first start (resolv.conf at every start), and the places of what is shared with it. What a newcomer would get wrong: these paths may be links in
-//! the image; they are resolved inside the guest's tree, never on the host.
+//! layer before its first start (resolv.conf at every start), and the places of what is shared with it. What a newcomer would get
+//! wrong: these paths may be links in the image; they are resolved inside the guest's tree, never on the host.
 
 use std::fs::File;
 use std::io::{self, Write};

@@ -32,6 +32,7 @@ group() {
 }
 scopes() { systemctl list-units --all --plain --no-legend 'pronto-*.scope' | awk '{ print $1 }'; }
 
+# What a domain could leave behind: what systemd knows of it, and (picture.pl) what the kernel and the file system do.
 picture() {
     scopes
     machinectl list --no-legend --no-pager | awk '{ print "machine", $1 }'
