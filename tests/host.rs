@@ -28,7 +28,7 @@ macro_rules! checks {
         $(fn $name() {
             crate::machine::check(crate::image::$host, stringify!($name));
         })+
-        cases! { Shared: $($name),+; }
+        cases! { Together: $($name),+; }
     };
 }
 

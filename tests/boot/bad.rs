@@ -17,7 +17,7 @@ use crate::common::run::{Out, Run};
 use crate::common::{secs, write};
 
 cases! {
-    Alone: words_that_mean_nothing, the_registry_is_down_or_refuses, an_unknown_image, damaged_blobs, no_tarball,
+    Together: words_that_mean_nothing, the_registry_is_down_or_refuses, an_unknown_image, damaged_blobs, no_tarball,
            entries_that_climb_out, forbidden_entries, a_directory_without_an_os, a_full_disk, a_missing_interpreter, not_root,
            the_store_is_private, keys_that_are_not_ours, control_characters_are_escaped;
 }

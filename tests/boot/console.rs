@@ -8,7 +8,7 @@ use crate::common::pty::Pty;
 use crate::common::{eventually, read, secs};
 
 cases! {
-    Alone: a_person_logs_in, an_emulated_console, several_clients, stdin_is_no_terminal, the_log_is_bounded_and_whole,
+    Together: a_person_logs_in, an_emulated_console, several_clients, stdin_is_no_terminal, the_log_is_bounded_and_whole,
            logs_follow, create_with_console;
 }
 

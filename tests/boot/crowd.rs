@@ -4,13 +4,14 @@
 use std::collections::BTreeSet;
 
 use super::images::small;
-use crate::common::fixtures::BOOKWORM_AMD64;
+use crate::common::fixtures::{BOOKWORM_AMD64, light};
 use crate::common::harness::cases;
 use crate::common::pronto::{Pronto, registry};
 use crate::common::{eventually, secs};
 
 cases! {
-    Alone: twenty_at_once, one_download_for_two, one_name_for_two, list_while_all_changes;
+    Together: one_download_for_two, one_name_for_two, list_while_all_changes;
+    Alone: twenty_at_once;
 }
 
 /// Twenty guests of the host's root take more inotify instances than most kernels allow one user: `pronto doctor` says so, and
@@ -94,7 +95,7 @@ fn one_download_for_two() {
 }
 
 fn one_name_for_two() {
-    let (pronto, tree) = (Pronto::fresh(), BOOKWORM_AMD64.tree());
+    let (pronto, tree) = (Pronto::fresh(), light());
     let creates: Vec<_> =
         (0..6).map(|_| pronto.cmd(["create", "--no-wait", "--name", "same"]).arg(&tree).start()).collect();
     let mut codes: Vec<i32> = creates.into_iter().map(|c| c.wait(secs(120)).code()).collect();
@@ -106,7 +107,7 @@ fn one_name_for_two() {
 
 /// `list` never fails and never shows nonsense, whatever goes on meanwhile.
 fn list_while_all_changes() {
-    let (pronto, tree) = (Pronto::fresh(), BOOKWORM_AMD64.tree());
+    let (pronto, tree) = (Pronto::fresh(), light());
     std::thread::scope(|scope| {
         let changes: Vec<_> = (0..2)
             .map(|n| {

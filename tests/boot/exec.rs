@@ -14,9 +14,8 @@ use crate::common::secs;
 use crate::common::snapshot::cgroup_roots;
 
 cases! {
-    Shared: users, places_and_variables, statuses, bytes, nothing_of_ours_goes_in, a_terminal, no_terminal,
-            the_domains_cgroup, signals_end_it, our_binary_is_out_of_reach, by_domid;
-    Alone: without_dbus;
+    Together: users, places_and_variables, statuses, bytes, nothing_of_ours_goes_in, a_terminal, no_terminal,
+            the_domains_cgroup, signals_end_it, our_binary_is_out_of_reach, by_domid, without_dbus;
 }
 
 fn both(test: impl Fn(&Pronto, &str)) {

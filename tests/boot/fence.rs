@@ -15,7 +15,7 @@ use crate::common::secs;
 use crate::common::snapshot::cgroup_roots;
 
 cases! {
-    Alone: native_starts_are_fenced, emulated_starts_are_fenced;
+    Together: native_starts_are_fenced, emulated_starts_are_fenced;
 }
 
 /// Perl is in every Debian. Calls have the numbers of the guest's CPU; each line is `name answer`.

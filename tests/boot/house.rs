@@ -15,8 +15,9 @@ use crate::common::snapshot::Snapshot;
 use crate::common::{read, secs};
 
 cases! {
-    Shared: hand_made_programs_run, a_terminal_is_driven, a_layout_goes_through_the_registry, a_download_breaks_off_and_goes_on;
-    Alone: trees_are_what_they_say, a_leak_is_seen;
+    Together: hand_made_programs_run, a_terminal_is_driven, a_layout_goes_through_the_registry, a_download_breaks_off_and_goes_on,
+              trees_are_what_they_say;
+    Alone: a_leak_is_seen;
 }
 
 fn hand_made_programs_run() {

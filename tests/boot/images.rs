@@ -18,9 +18,9 @@ use crate::common::run::Run;
 use crate::common::{have, secs, skip};
 
 cases! {
-    Shared: the_platforms_that_exist, images_pull_and_rmi, a_layout_on_disk, tarballs_of_every_kind, a_broken_download_goes_on,
-            a_hundred_layers, whiteouts_links_and_owners;
-    Alone: an_image_without_an_init_is_provisioned, a_catalogue_label, a_label_that_lies;
+    Together: a_catalogue_label, an_image_without_an_init_is_provisioned, the_platforms_that_exist, images_pull_and_rmi, a_layout_on_disk, tarballs_of_every_kind, a_broken_download_goes_on,
+            a_hundred_layers, whiteouts_links_and_owners,
+              a_label_that_lies;
 }
 
 /// `ring/bare:gz` and `:zst` in the registry: Debian without an init, amd64 and arm64, two layers each.

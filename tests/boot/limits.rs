@@ -9,8 +9,7 @@ use crate::common::pronto::{Pronto, shared, shared_native};
 use crate::common::{read, secs};
 
 cases! {
-    Shared: the_header_is_xls, the_columns_are_true, the_formats_agree, uptime_and_ids;
-    Alone: memory_is_enforced_or_refused, cpus_are_enforced_or_refused, inspection_needs_no_guest;
+    Together: the_header_is_xls, the_columns_are_true, the_formats_agree, uptime_and_ids, memory_is_enforced_or_refused, cpus_are_enforced_or_refused, inspection_needs_no_guest;
 }
 
 fn the_header_is_xls() {

@@ -11,7 +11,7 @@ use crate::common::pronto::{Pronto, scratch};
 use crate::common::{eventually, secs};
 
 cases! {
-    Alone: hostnamectl_of_an_emulated_guest, options_belong_to_the_command, statuses_pass_through, bytes_pass_through,
+    Together: hostnamectl_of_an_emulated_guest, options_belong_to_the_command, statuses_pass_through, bytes_pass_through,
            run_without_an_init, a_single_static_program_runs, signals_end_a_booted_one_off, signals_end_a_run,
            volumes_and_variables;
 }

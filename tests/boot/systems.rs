@@ -11,9 +11,9 @@ use crate::common::run::Run;
 use crate::common::{read, secs, skip, write};
 
 cases! {
-    Alone: arm64_bullseye, arm64_bookworm, arm64_trixie, amd64_bookworm, a_path_with_odd_characters,
-           units_that_come_later_start, degraded_is_ready,
-           registered_for_good_and_removed, an_older_entry_is_left_alone;
+    Together: arm64_bullseye, arm64_bookworm, arm64_trixie, a_path_with_odd_characters, units_that_come_later_start,
+              degraded_is_ready;
+    Alone: amd64_bookworm, registered_for_good_and_removed, an_older_entry_is_left_alone;
 }
 
 fn handlers() -> Vec<String> {

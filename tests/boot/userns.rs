@@ -15,9 +15,9 @@ use crate::common::secs;
 use crate::common::snapshot::Snapshot;
 
 cases! {
-    Shared: root_is_nobody_outside, setuid_programs_work_inside, the_hosts_levers_are_out_of_reach, two_guests_share_no_id;
-    Alone: no_trace_on_the_host, without_user_namespaces, files_keep_plain_ids_on_disk, shared_directories_keep_their_owners, shared_things_get_a_place,
-           a_file_system_that_cannot_map, an_interpreter_that_the_guest_may_not_run;
+    Together: root_is_nobody_outside, setuid_programs_work_inside, the_hosts_levers_are_out_of_reach, two_guests_share_no_id,
+              without_user_namespaces, files_keep_plain_ids_on_disk, shared_directories_keep_their_owners, shared_things_get_a_place;
+    Alone: no_trace_on_the_host, a_file_system_that_cannot_map, an_interpreter_that_the_guest_may_not_run;
 }
 
 const FIRST: u32 = 0x8_0000;

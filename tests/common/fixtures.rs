@@ -52,6 +52,17 @@ echo "tester:!:19000:0:99999:7:::" >>"$1/etc/shadow"
 echo "tester:x:1000:" >>"$1/etc/group"
 mkdir -p "$1/home/tester" && chown 1000:1000 "$1/home/tester""#;
 
+/// A guest without systemd that is ready in a moment, for tests of pronto's verbs and accidents: Debian's bare tree with
+/// an init of its own. It says that it is ready, reaps, and powers off as systemd does, by SIGRTMIN+4.
+pub const LIGHT_INIT: &str = r#"#!/usr/bin/perl
+use Socket;
+$SIG{NUM38} = sub { exit 0 };
+socket(my $s, AF_UNIX, SOCK_DGRAM, 0) or die "socket: $!\n";
+send($s, "READY=1", 0, pack_sockaddr_un($ENV{NOTIFY_SOCKET})) or die "send: $!\n";
+$SIG{CHLD} = sub { 1 while waitpid(-1, 1) > 0 };
+while (1) { sleep 1000 }
+"#;
+
 impl Recipe {
     /// What the cache's key is made of: everything that decides what is in the tree, but not this machine's mirror.
     fn text(self) -> String {
@@ -161,7 +172,41 @@ enum Trouble {
     Failed(String),
 }
 
-/// Builds all trees, two at a time.
+/// The tree of the light guest, built now if need be (amd64).
+pub fn light() -> PathBuf {
+    once("the light guest", &format!("1\n{}\n{LIGHT_INIT}", BARE_AMD64.key()), |half| {
+        let unpack = Run::new("tar").args(["--numeric-owner", "--xattrs", "--xattrs-include=*", "-xpf"]);
+        let tree = half.join("tree");
+        std::fs::create_dir(&tree).expect("a directory");
+        unpack.arg(BARE_AMD64.tar()).arg("-C").arg(&tree).limit(secs(300)).run().ok();
+        make_light(&tree);
+    })
+    .join("tree")
+}
+
+/// Gives a bare tree the light guest's init.
+pub fn make_light(tree: &Path) {
+    ::pronto::sys::fs::write_volatile(&tree.join("sbin/init"), LIGHT_INIT.as_bytes(), 0o755).expect("the light init");
+}
+
+/// Builds something into a directory of the cache unless it is there. It gets its name only when it is whole.
+pub fn once(what: &str, recipe: &str, build: impl FnOnce(&Path)) -> PathBuf {
+    let key = super::oci::hex(&ring::digest::digest(&ring::digest::SHA256, recipe.as_bytes()).as_ref()[..12]);
+    let (dir, half) = (cache().join(&key), cache().join(format!("{key}.half")));
+    let _lock = Lock::wait(&cache().join(format!("{key}.lock"))).expect("a lock in the cache");
+    if !dir.exists() {
+        let begin = Instant::now();
+        say(&format!("fixture {what}: building it from Debian packages (once)"));
+        let _ = std::fs::remove_dir_all(&half);
+        ::pronto::sys::fs::private_dir(&half).unwrap_or_else(|e| panic!("{}: {e}", half.display()));
+        build(&half);
+        std::fs::rename(&half, &dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
+        say(&format!("fixture {what}: built in {:.0} s", begin.elapsed().as_secs_f64()));
+    }
+    dir
+}
+
+/// Builds all trees, two at a time, and the light guest of one of them.
 pub fn prepare() {
     let _interpreter = ALL
         .iter()
@@ -179,6 +224,9 @@ pub fn prepare() {
             });
         }
     });
+    if BARE_AMD64.build().is_ok() {
+        light();
+    }
 }
 
 /// Where the trees are kept: `PRONTO_TEST_CACHE`, else `pronto-tests` in the user's cache directory.
@@ -195,7 +243,12 @@ pub fn cache() -> &'static Path {
 }
 
 /// The Debian mirror that this machine itself uses: the first of its package sources that is Debian's and no security archive.
-pub fn mirror() -> String {
+pub fn mirror() -> &'static str {
+    static MIRROR: OnceLock<String> = OnceLock::new();
+    MIRROR.get_or_init(find_mirror)
+}
+
+fn find_mirror() -> String {
     if let Some(mirror) = std::env::var("PRONTO_MIRROR").ok().filter(|m| !m.is_empty()) {
         return mirror;
     }

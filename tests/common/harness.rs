@@ -1,7 +1,7 @@
 //! The runner of the boot and hosts rings. cargo's own runner has no end of the run (where shared guests and the registry go), no test
 //! that skips itself with a reason, and no picture of the host around each test; this one speaks its flags and closes with its
-//! line. What a newcomer would get wrong: `Shared` cases run first, two at a time, on guests that they may not change; `Alone`
-//! cases run one by one, and the runner itself fails those that leave anything on the host.
+//! line. What a newcomer would get wrong: `Together` cases run first, two at a time, and a guest that they share they may not change; `Alone`
+//! cases run one by one. The runner itself fails what leaves anything on the host.
 
 use std::cell::RefCell;
 use std::io::Write;
@@ -27,9 +27,9 @@ pub struct Case {
 /// In which company a test runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum When {
-    /// Beside others, on shared guests.
-    Shared,
-    /// By itself, between two pictures of the host.
+    /// Beside others, between two pictures of the host around all of them.
+    Together,
+    /// By itself, between two pictures of the host: what looks at the whole host, or changes it.
     Alone,
 }
 
@@ -37,7 +37,7 @@ pub enum When {
 #[derive(Debug)]
 pub struct Skip(pub String);
 
-/// Lists the tests of a module: `cases!(Shared: one, two; Alone: three)`. A test that is not listed is dead code, which fails
+/// Lists the tests of a module: `cases!(Together: one, two; Alone: three)`. A test that is not listed is dead code, which fails
 /// the lint.
 macro_rules! cases {
     ($($when:ident: $($name:ident),+ $(,)?);+ $(;)?) => {
@@ -59,7 +59,7 @@ pub struct Ring {
     pub refuse: fn() -> Option<String>,
     /// Done first when the whole ring runs.
     pub prepare: fn(),
-    /// Ends what the shared cases share.
+    /// Ends what the cases share.
     pub unshare: fn(),
     /// Ends everything.
     pub end: fn(),
@@ -82,11 +82,12 @@ struct Words {
     exact: bool,
     list: bool,
     prepare: bool,
+    alone: bool,
     threads: usize,
 }
 
 impl Words {
-    /// Reads cargo test's flags; those that mean nothing here are passed over.
+    /// Reads cargo test's flags, and `--prepare` (build the guests only) and `--alone` (run every case as an `Alone` one); those that mean nothing here are passed over.
     fn read() -> Words {
         let threads = std::env::var("RUST_TEST_THREADS").ok().and_then(|n| n.parse().ok()).unwrap_or(2);
         let mut words = Words { threads, ..Words::default() };
@@ -96,6 +97,7 @@ impl Words {
                 "--exact" => words.exact = true,
                 "--list" => words.list = true,
                 "--prepare" => words.prepare = true,
+                "--alone" => words.alone = true,
                 "--skip" => words.skips.extend(args.next()),
                 "--test-threads" => words.threads = args.next().and_then(|n| n.parse().ok()).unwrap_or(2),
                 "--format" | "--color" | "-Z" | "--logfile" => drop(args.next()),
@@ -147,8 +149,10 @@ pub fn main(ring: Ring, cases: &[&[Case]]) -> ExitCode {
             (ring.prepare)();
         }
         if !words.prepare {
-            verdicts.extend(run_shared(&ring, &chosen, words.threads.max(1)));
-            verdicts.extend(run_alone(&chosen));
+            let (together, alone): (Vec<Case>, Vec<Case>) =
+                chosen.iter().partition(|c| c.when == When::Together && !words.alone);
+            verdicts.extend(run_together(&ring, &together, words.threads.max(1)));
+            verdicts.extend(run_alone(&ring, &alone));
         }
         (ring.end)();
     }
@@ -165,8 +169,7 @@ fn short(name: &'static str) -> &'static str {
     name.split_once("::").map_or(name, |(_, rest)| rest)
 }
 
-fn run_shared(ring: &Ring, chosen: &[Case], threads: usize) -> Vec<(&'static str, Verdict)> {
-    let cases: Vec<Case> = chosen.iter().copied().filter(|c| c.when == When::Shared).collect();
+fn run_together(ring: &Ring, cases: &[Case], threads: usize) -> Vec<(&'static str, Verdict)> {
     if cases.is_empty() {
         return Vec::new();
     }
@@ -187,21 +190,26 @@ fn run_shared(ring: &Ring, chosen: &[Case], threads: usize) -> Vec<(&'static str
     let mut verdicts = verdicts.into_inner().unwrap();
     let begin = Instant::now();
     let all: fn() = || {};
-    let left = Case { name: "ring::the_shared_cases_left_nothing", run: all, when: When::Shared };
+    let left = Case { name: "ring::all_that_ran_together_left_nothing", run: all, when: When::Alone };
     let verdict = match catch_unwind(AssertUnwindSafe(ring.unshare)) {
         Err(payload) => Verdict::Failed(text_of(payload.as_ref())),
-        Ok(()) => before.same_again(super::secs(20)).map_or(Verdict::Ok, Verdict::Failed),
+        Ok(()) => before.same_again(super::secs(20)).map_or(Verdict::Ok, |diff| {
+            Verdict::Failed(format!("left on the host (run them with --alone to see by which):\n{diff}"))
+        }),
     };
     verdicts.push((short(left.name), report(&left, verdict, begin.elapsed())));
     verdicts
 }
 
-fn run_alone(chosen: &[Case]) -> Vec<(&'static str, Verdict)> {
+fn run_alone(ring: &Ring, cases: &[Case]) -> Vec<(&'static str, Verdict)> {
     let mut verdicts = Vec::new();
-    for case in chosen.iter().filter(|c| c.when == When::Alone) {
+    for case in cases {
         let begin = Instant::now();
         let before = Snapshot::take();
         let mut verdict = guarded(case);
+        if case.when == When::Together {
+            (ring.unshare)();
+        }
         if let Some(diff) = before.same_again(super::secs(20)) {
             verdict = match verdict {
                 Verdict::Failed(why) => Verdict::Failed(format!("{why}\nand it left something on the host:\n{diff}")),

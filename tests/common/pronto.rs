@@ -3,8 +3,8 @@
 //! monitors are sessions of their own and outlive the test that started them, so a dropped store destroys what runs in it.
 
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 use ::pronto::sys::lock::Lock;
@@ -94,18 +94,25 @@ pub fn registry() -> &'static Registry {
     REGISTRY.get_or_init(|| Registry::start(&scratch("registry")))
 }
 
-/// A running arm64 domain (Debian 12) that shared cases may use but not change.
+/// A running arm64 domain (Debian 12) that cases may use but not change.
 pub fn shared_arm64() -> &'static str {
-    static NAME: OnceLock<()> = OnceLock::new();
-    NAME.get_or_init(|| drop(shared().create("shared-arm64", fixtures::BOOKWORM_ARM64.tree(), &["--arch", "arm64"])));
-    "shared-arm64"
+    static MADE: Mutex<()> = Mutex::new(());
+    shared_guest(&MADE, "shared-arm64", fixtures::BOOKWORM_ARM64)
 }
 
 /// A running domain of the host's own architecture (Debian 12).
 pub fn shared_native() -> &'static str {
-    static NAME: OnceLock<()> = OnceLock::new();
-    NAME.get_or_init(|| drop(shared().create("shared-native", fixtures::BOOKWORM_AMD64.tree(), &[])));
-    "shared-native"
+    static MADE: Mutex<()> = Mutex::new(());
+    shared_guest(&MADE, "shared-native", fixtures::BOOKWORM_AMD64)
+}
+
+/// Whoever needs it first makes it, and the others wait, each for the guest that it needs.
+fn shared_guest(made: &Mutex<()>, name: &'static str, recipe: fixtures::Recipe) -> &'static str {
+    let _one_at_a_time = made.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if shared().row(name).is_none() {
+        shared().create(name, recipe.tree(), &["--arch", recipe.arch]);
+    }
+    name
 }
 
 impl Pronto {

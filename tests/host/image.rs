@@ -5,14 +5,10 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
-use std::time::Instant;
 
-use ::pronto::sys::lock::Lock;
-
-use crate::common::fixtures::{BARE_AMD64, BOOKWORM_AMD64, BOOKWORM_ARM64, cache, mirror};
-use crate::common::harness::say;
+use crate::common::fixtures::{self, BARE_AMD64, BOOKWORM_AMD64, BOOKWORM_ARM64, mirror, once};
 use crate::common::run::Run;
-use crate::common::{oci, secs, skip, write};
+use crate::common::{secs, skip, write};
 
 /// A host by its release and what is special about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,17 +71,6 @@ ln -sf /dev/null "$1/etc/systemd/system/apt-daily.timer"
 ln -sf /dev/null "$1/etc/systemd/system/apt-daily-upgrade.timer"
 ln -sf /dev/null "$1/etc/systemd/system/serial-getty@ttyS0.service""#;
 
-/// A guest without systemd that is ready in a moment, for the checks that break something: Debian's bare tree with an init of its
-/// own. It says that it is ready, reaps, and powers off as systemd does, by SIGRTMIN+4.
-const LIGHT_INIT: &str = r#"#!/usr/bin/perl
-use Socket;
-$SIG{NUM38} = sub { exit 0 };
-socket(my $s, AF_UNIX, SOCK_DGRAM, 0) or die "socket: $!\n";
-send($s, "READY=1", 0, pack_sockaddr_un($ENV{NOTIFY_SOCKET})) or die "send: $!\n";
-$SIG{CHLD} = sub { 1 while waitpid(-1, 1) > 0 };
-while (1) { sleep 1000 }
-"#;
-
 impl Host {
     /// The directory with `root.img`, `vmlinuz` and `initrd`, built now if need be.
     pub fn built(self) -> PathBuf {
@@ -120,37 +105,20 @@ impl Host {
 pub fn trees() -> PathBuf {
     let recipes = [("arm64", BOOKWORM_ARM64), ("amd64", BOOKWORM_AMD64), ("light", BARE_AMD64)];
     let keys: Vec<String> = recipes.iter().map(|(name, recipe)| format!("{name} {}", recipe.key())).collect();
-    let dir = once("the guests' trees for hosts", &format!("1\n{}\n{LIGHT_INIT}", keys.join("\n")), |half| {
-        let all = half.join("all");
-        for (name, recipe) in recipes {
-            let tree = all.join(name);
-            std::fs::create_dir_all(&tree).expect("a directory");
-            let unpack = Run::new("tar").args(["--numeric-owner", "--xattrs", "--xattrs-include=*", "-xpf"]);
-            unpack.arg(recipe.tar()).arg("-C").arg(&tree).limit(secs(300)).run().ok();
-        }
-        let init = all.join("light/sbin/init");
-        ::pronto::sys::fs::write_volatile(&init, LIGHT_INIT.as_bytes(), 0o755).expect("the light guest's init");
-        file_system(&all, &half.join("trees.img"), "trees", 64);
-        std::fs::remove_dir_all(&all).expect("the trees are removed");
-    });
+    let dir =
+        once("the guests' trees for hosts", &format!("1\n{}\n{}", keys.join("\n"), fixtures::LIGHT_INIT), |half| {
+            let all = half.join("all");
+            for (name, recipe) in recipes {
+                let tree = all.join(name);
+                std::fs::create_dir_all(&tree).expect("a directory");
+                let unpack = Run::new("tar").args(["--numeric-owner", "--xattrs", "--xattrs-include=*", "-xpf"]);
+                unpack.arg(recipe.tar()).arg("-C").arg(&tree).limit(secs(300)).run().ok();
+            }
+            fixtures::make_light(&all.join("light"));
+            file_system(&all, &half.join("trees.img"), "trees", 64);
+            std::fs::remove_dir_all(&all).expect("the trees are removed");
+        });
     dir.join("trees.img")
-}
-
-/// Builds something into a directory of the cache unless it is there. It gets its name only when it is whole.
-fn once(what: &str, recipe: &str, build: impl FnOnce(&Path)) -> PathBuf {
-    let key = oci::hex(&ring::digest::digest(&ring::digest::SHA256, recipe.as_bytes()).as_ref()[..12]);
-    let (dir, half) = (cache().join(&key), cache().join(format!("{key}.half")));
-    let _lock = Lock::wait(&cache().join(format!("{key}.lock"))).expect("a lock in the cache");
-    if !dir.exists() {
-        let begin = Instant::now();
-        say(&format!("fixture {what}: building it from Debian packages (once)"));
-        let _ = std::fs::remove_dir_all(&half);
-        ::pronto::sys::fs::private_dir(&half).unwrap_or_else(|e| panic!("{}: {e}", half.display()));
-        build(&half);
-        std::fs::rename(&half, &dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
-        say(&format!("fixture {what}: built in {:.0} s", begin.elapsed().as_secs_f64()));
-    }
-    dir
 }
 
 /// An ext4 file system of everything in `tree`, with `room` MiB to spare.

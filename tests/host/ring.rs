@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use crate::common::harness::cases;
 use crate::machine::{INSIDE, Verdict, verdict};
 
-cases! { Shared: results_are_read, every_check_is_a_test; }
+cases! { Together: results_are_read, every_check_is_a_test; }
 
 fn results_are_read() {
     let text = "begin a\nok a 1.5\nbegin b\n| one\n| two words\nFAILED b 2.0\nskipped c no such thing\nbegin d\nok d";
