@@ -145,8 +145,7 @@ impl Recipe {
         let half = tar.with_extension("tar.half");
         let _ = std::fs::remove_file(&half);
         // mmdebstrap looks for qemu-user by the name that it had as qemu-user-static, which newer packages lack.
-        let mut run =
-            Run::new("mmdebstrap").args(["--quiet", "--skip=check/qemu", "--format=tar", "--variant=minbase"]);
+        let mut run = mmdebstrap().args(["--quiet", "--skip=check/qemu", "--format=tar", "--variant=minbase"]);
         run = run.arg(format!("--architectures={}", self.arch));
         if self.init {
             run = run.arg(format!("--include={PACKAGES}"));
@@ -164,6 +163,12 @@ impl Recipe {
         }
         std::fs::rename(&half, tar).map_err(|e| Trouble::Failed(e.to_string()))
     }
+}
+
+/// mmdebstrap in namespaces of its own: killed in the middle it leaves neither processes nor mounts, so that what is half made can
+/// be removed without removing anything through a mount.
+pub fn mmdebstrap() -> Run {
+    Run::new("unshare").args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--", "mmdebstrap"])
 }
 
 #[derive(Debug, Clone)]

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use crate::common::fixtures::{self, BARE_AMD64, BOOKWORM_AMD64, BOOKWORM_ARM64, mirror, once};
+use crate::common::fixtures::{self, BARE_AMD64, BOOKWORM_AMD64, BOOKWORM_ARM64, mirror, mmdebstrap, once};
 use crate::common::run::Run;
 use crate::common::{secs, skip, write};
 
@@ -80,7 +80,7 @@ impl Host {
 
     fn build(self, half: &Path) {
         let tree = half.join("tree");
-        let mut run = Run::new("mmdebstrap").args(["--quiet", "--format=directory", "--variant=minbase"]);
+        let mut run = mmdebstrap().args(["--quiet", "--format=directory", "--variant=minbase"]);
         run = run.arg("--architectures=amd64").arg(format!("--include={PACKAGES}{}", self.packages));
         run = run.arg(format!("--essential-hook={INITRAMFS}")).arg(format!("--customize-hook={SETUP}"));
         let source = format!("deb {} {} main", mirror(), self.suite);
