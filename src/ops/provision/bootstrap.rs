@@ -92,7 +92,7 @@ pub fn obtain(ctx: &Ctx, wish: &Wish<'_>, ready: &Ready<'_>) -> Result<Entry> {
     let (size, entries) =
         clean::measure(&directory).map_err(|e| Error::general("cannot read the new system").because(e))?;
     // What a mirror holds changes, so one recipe makes many layers: the time is a part of the name.
-    let recipe = Digest::of(format!("{RECIPE} {VARIANT} {INCLUDE} {debian} {} {mirror}", wish.suite).as_bytes());
+    let recipe = Digest::of(format!("{RECIPE} {VARIANT} {INCLUDE} {debian} {} {}", wish.suite, mirror.url).as_bytes());
     let made = now();
     let key = format!("bootstrap-{}-{debian}-{}-{made}", key_part(wish.suite), recipe.short());
     claim.publish(&key, Meta { size, entries, opaque_root: false, parent: None, boot: None })?;
@@ -114,7 +114,7 @@ pub fn obtain(ctx: &Ctx, wish: &Wish<'_>, ready: &Ready<'_>) -> Result<Entry> {
 }
 
 /// The words of the command.
-fn argv(debian: &str, suite: &str, directory: &Path, mirror: &str) -> Vec<OsString> {
+fn argv(debian: &str, suite: &str, directory: &Path, mirror: &Mirror) -> Vec<OsString> {
     let mut words: Vec<OsString> = vec![
         "mmdebstrap".into(),
         "--mode=root".into(),
@@ -125,10 +125,13 @@ fn argv(debian: &str, suite: &str, directory: &Path, mirror: &str) -> Vec<OsStri
         // A tree that is not whole is thrown away, and a whole one is synced at once when it is published.
         "--dpkgopt=force-unsafe-io".into(),
         "--skip=check/qemu".into(),
-        suite.into(),
-        directory.into(),
     ];
-    words.push(format!("deb {mirror} {suite} main{}", if is_ubuntu(suite) { " universe" } else { "" }).into());
+    if mirror.named {
+        // As when an init is installed from a mirror that was named: an archive's lists were valid until long ago.
+        words.push("--aptopt=Acquire::Check-Valid-Until \"false\"".into());
+    }
+    words.extend([suite.into(), directory.into()]);
+    words.push(format!("deb {} {suite} main{}", mirror.url, if is_ubuntu(suite) { " universe" } else { "" }).into());
     words
 }
 
@@ -170,10 +173,18 @@ fn run(tool: Tool, suite: &str, debian: &str, report: &dyn Report) -> Result<()>
         Err(ToolError::Failed { stderr, .. }) => {
             Err(Error::general(format!("mmdebstrap cannot make {suite} for {debian}"))
                 .because(reason(&stderr))
-                .hint("see all of its output with --debug; another mirror is taken with --mirror URL"))
+                .hint(hint(&stderr)))
         }
         Err(error) => Err(Error::general(format!("cannot make {suite} for {debian}")).because(error)),
     }
+}
+
+/// What to do about it.
+fn hint(output: &str) -> &'static str {
+    if output.contains(" is expired ") {
+        return "the mirror lags behind: name another one, or this one to take it as it is, with --mirror URL";
+    }
+    "see all of its output with --debug; another mirror is taken with --mirror URL"
 }
 
 /// The lines that say what is wrong; without such lines the last three.
@@ -211,12 +222,20 @@ pub(super) fn check_mirror(url: &str) -> Result<()> {
     Err(Error::general(format!("'{}' is no URL of a mirror", url.escape_debug())))
 }
 
+/// Where packages come from.
+#[derive(Debug)]
+struct Mirror {
+    url: String,
+    /// Whether somebody named it, and so means it as it is.
+    named: bool,
+}
+
 /// `--mirror`, else PRONTO_MIRROR, else the mirror that this host's own apt is configured with.
-fn mirror_for(wish: &Wish<'_>) -> Result<String> {
+fn mirror_for(wish: &Wish<'_>) -> Result<Mirror> {
     let given =
         wish.mirror.map(str::to_owned).or_else(|| std::env::var("PRONTO_MIRROR").ok().filter(|m| !m.is_empty()));
     if let Some(url) = given {
-        return check_mirror(&url).map(|()| url);
+        return check_mirror(&url).map(|()| Mirror { url, named: true });
     }
     let origin = if is_ubuntu(wish.suite) { "Ubuntu" } else { "Debian" };
     let none = |why: String| {
@@ -228,6 +247,7 @@ fn mirror_for(wish: &Wish<'_>) -> Result<String> {
         Tool::new("apt-get").args(["indextargets", "--format", "$(SITE)\t$(ORIGIN)\t$(LABEL)", "Created-By: Packages"]);
     let listing = tool.output().map_err(|e| none(e.to_string()))?;
     pick_mirror(&String::from_utf8_lossy(&listing), origin)
+        .map(|url| Mirror { url, named: false })
         .ok_or_else(|| none(format!("apt knows no source of {origin}'s")))
 }
 
@@ -263,7 +283,8 @@ mod tests {
 
     #[test]
     fn the_words_of_the_command() {
-        let words = argv("arm64", "bookworm", Path::new("/s/a b"), "http://mirror.example/debian");
+        let mirror = |url: &str, named| Mirror { url: url.to_owned(), named };
+        let words = argv("arm64", "bookworm", Path::new("/s/a b"), &mirror("http://mirror.example/debian", false));
         let words: Vec<_> = words.iter().map(|w| w.to_str().unwrap()).collect();
         assert_eq!(
             words,
@@ -281,8 +302,12 @@ mod tests {
                 "deb http://mirror.example/debian bookworm main"
             ]
         );
-        let ubuntu = argv("arm64", "noble", Path::new("/s"), "m");
+        let ubuntu = argv("arm64", "noble", Path::new("/s"), &mirror("m", true));
         assert_eq!(ubuntu.last().unwrap(), "deb m noble main universe");
+        assert_eq!(
+            ubuntu[8], "--aptopt=Acquire::Check-Valid-Until \"false\"",
+            "a mirror that was named is taken as it is"
+        );
     }
 
     #[test]
@@ -313,5 +338,6 @@ mod tests {
         let text = "I: running apt-get update\nErr:1 http://m.example x Release\nW: hm\nE: apt-get update failed\n";
         assert_eq!(reason(text), "Err:1 http://m.example x Release; E: apt-get update failed");
         assert_eq!(reason("a\nb\n\nc\nd\n"), "b; c; d");
+        assert!(hint("E: Release file for x is expired (invalid since 19d)").contains("lags"));
     }
 }
