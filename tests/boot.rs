@@ -14,6 +14,8 @@ mod console;
 mod crash;
 #[path = "boot/crowd.rs"]
 mod crowd;
+#[path = "boot/emulation.rs"]
+mod emulation;
 #[path = "boot/exec.rs"]
 mod exec;
 #[path = "boot/fence.rs"]
@@ -52,6 +54,7 @@ fn main() -> std::process::ExitCode {
             images::CASES,
             house::CASES,
             systems::CASES,
+            emulation::CASES,
             oneoff::CASES,
             exec::CASES,
             console::CASES,

@@ -3,14 +3,14 @@
 
 use std::path::Path;
 
-use super::inspect::Facts;
+use super::inspect::{Facts, Need};
 use super::registry::{self, Found};
 use super::{Ctx, Error, Kind, Result, isolation};
 use crate::arch::{Profile, Profiles};
 use crate::backend::nspawn::emulation;
 use crate::domain::Registry;
 use crate::store::domains::Emulated;
-use crate::sys::fs;
+use crate::sys::{fs, host};
 
 /// What runs a tree with these facts: `None` means this CPU itself. Unless it is to be `private` to the guest, the interpreter
 /// is registered for this boot.
@@ -48,29 +48,36 @@ pub fn ready_for(
 }
 
 /// Writes the emulation layer of a guest with these facts below `dir`. Returns whether there is anything in it.
-pub fn write_layer(dir: &Path, facts: &Facts) -> Result<bool> {
-    let Some(text) = facts.systemd.map(emulation::drop_in) else { return Ok(false) };
+pub fn write_layer(dir: &Path, facts: &Facts, by: &Emulated) -> Result<bool> {
+    let Some(systemd) = facts.systemd else { return Ok(false) };
     let failed = |e: std::io::Error| Error::new(Kind::Create, "cannot write the emulation layer").because(e);
-    let path = dir.join(emulation::DROP_IN);
-    let parent = path.parent().unwrap_or(dir);
-    std::fs::create_dir_all(parent).map_err(failed)?;
-    // The layer's directories are merged with the image's: theirs are root's with 0755 (hier(7)).
-    let mut at = parent;
-    while at.starts_with(dir) {
-        std::fs::set_permissions(at, std::os::unix::fs::PermissionsExt::from_mode(0o755)).map_err(failed)?;
-        at = at.parent().unwrap_or(Path::new("/"));
+    for (path, text) in emulation::layer(systemd, host::version(&by.version)) {
+        let path = dir.join(path);
+        let parent = path.parent().unwrap_or(dir);
+        std::fs::create_dir_all(parent).map_err(failed)?;
+        // The layer's directories are merged with the image's: theirs are root's with 0755 (hier(7)).
+        for at in parent.ancestors().take_while(|at| at.starts_with(dir)) {
+            std::fs::set_permissions(at, std::os::unix::fs::PermissionsExt::from_mode(0o755)).map_err(failed)?;
+        }
+        fs::write_volatile(&path, text.as_bytes(), 0o644).map_err(failed)?;
     }
-    fs::write_volatile(&path, text.as_bytes(), 0o644).map_err(failed)?;
     Ok(true)
 }
 
-/// Says in one line how a foreign guest is run, and what that costs it.
+/// Says in one line how a foreign guest is run and what that may cost it, and which of its services cannot work so.
 pub fn announce(ctx: &Ctx, profile: &Profile, facts: &Facts, by: &Emulated) {
-    let host = nix::sys::utsname::uname().map(|u| u.machine().to_string_lossy().into_owned()).unwrap_or_default();
+    let machine = nix::sys::utsname::uname().map(|u| u.machine().to_string_lossy().into_owned()).unwrap_or_default();
     let program = by.interpreter.file_name().unwrap_or_default().to_string_lossy();
-    let mut line = format!("emulated: {} on {host} by {program} {}", profile.name, by.version);
-    if facts.systemd.is_some_and(emulation::sandbox_off) {
-        line += "; sandboxing of services is off in this guest";
+    let mut line = format!("emulated: {} on {machine} by {program} {}", profile.name, by.version);
+    if let Some(warning) = facts.systemd.and_then(|s| emulation::warning(s, host::version(&by.version))) {
+        line += "; ";
+        line += warning;
     }
     ctx.report.note(&line);
+    for Need { unit, what } in &facts.needs {
+        ctx.report.warn(&format!(
+            "{unit} needs namespaces of its own ({what}), which the emulator cannot give: \
+             --backend hexagon runs this guest with a kernel of its own"
+        ));
+    }
 }

@@ -214,7 +214,7 @@ fn prepare_interpreter(
     fail::point("emulation").map_err(injected)?;
     if boot {
         let dir = ctx.store.domain(reserved.name.as_str()).join("emulation");
-        by.layer = interpreter::write_layer(&dir, facts)?;
+        by.layer = interpreter::write_layer(&dir, facts, &by)?;
         interpreter::announce(ctx, profile, facts, &by);
     }
     reserved.record.emulated = Some(by);

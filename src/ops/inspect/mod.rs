@@ -4,10 +4,12 @@
 
 mod check;
 mod os_release;
+mod units;
 mod versions;
 
 pub use check::check;
 pub use os_release::OsRelease;
+pub use units::Need;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -39,6 +41,9 @@ pub struct Facts {
     pub has_os: bool,
     /// The files that were read.
     pub files: Vec<Found>,
+    /// Services that need namespaces of their own; looked for in foreign trees, whose emulator cannot give them.
+    #[serde(default)]
+    pub needs: Vec<Need>,
     /// A program whose loader is not in the tree, and that loader.
     pub missing_loader: Option<(String, String)>,
 }
@@ -108,6 +113,9 @@ pub fn tree(root: &Root, profiles: &Profiles) -> Result<Facts> {
     facts.os_release = os_release::read(root);
     facts.has_os = facts.os_release.is_some() || facts.init.is_some() || root.exists("/bin/sh");
     facts.systemd = versions::systemd(root);
+    if facts.systemd.is_some() && facts.profile != profiles.by_uname(std::env::consts::ARCH).map(|p| p.name.clone()) {
+        facts.needs = units::needs(root);
+    }
     facts.glibc = versions::glibc(root, facts.files.first().map(|f| &f.header));
     Ok(facts)
 }
