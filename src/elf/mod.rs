@@ -15,7 +15,7 @@ use goblin::elf::program_header::{PT_DYNAMIC, PT_INTERP};
 use goblin::elf::{Elf, ProgramHeader, SectionHeader};
 use serde::{Deserialize, Serialize};
 
-/// How many bytes of a file are worth reading for everything but `.ARM.attributes`.
+/// How many bytes of a file are worth reading first: enough for everything but `.ARM.attributes`, and the loader's name on MIPS.
 pub const PREFIX: u64 = 64 * 1024;
 
 /// Program and section headers looked at; real files have a dozen and some forty.

@@ -21,7 +21,7 @@ use crate::arch::{Model, Profiles};
 use crate::elf;
 use crate::sys::root::Root;
 
-/// 32-bit ARM files are read whole up to this size, since their attributes stand at the end.
+/// 32-bit ARM files are read whole up to this size, since their attributes stand at the end, and files whose beginning is not enough.
 const WHOLE: u64 = 8 << 20;
 
 /// What a tree holds.
@@ -156,7 +156,9 @@ pub fn file(root: &Root, path: &str, profiles: &Profiles) -> Result<Option<Found
         Err(e) => return Err(failed(e)),
     };
     const EM_ARM: u8 = 40;
-    if elf::is_elf(&bytes) && bytes.get(18) == Some(&EM_ARM) {
+    // Linkers for MIPS put the loader's name behind the code.
+    let too_short = bytes.len() as u64 == elf::PREFIX && matches!(elf::parse(&bytes), Err(elf::Error::Damaged(_)));
+    if elf::is_elf(&bytes) && (bytes.get(18) == Some(&EM_ARM) || too_short) {
         bytes = root.read(path, WHOLE).map_err(failed)?;
     }
     match elf::parse(&bytes) {

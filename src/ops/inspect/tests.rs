@@ -165,3 +165,20 @@ fn this_very_host_is_what_it_is() {
     assert_eq!(facts.profile, host);
     assert!(facts.has_os && facts.os_release.is_some());
 }
+
+/// Linkers for MIPS put the loader's name behind the code, which may be long.
+#[test]
+fn the_loaders_name_may_stand_far_behind() {
+    let mut init = program(ARM64, Some(LOADER));
+    let far = 200 << 10;
+    // p_offset of the only program header.
+    init[64 + 8..64 + 16].copy_from_slice(&(far as u64).to_le_bytes());
+    let name = init.split_off(120);
+    init.resize(far, 0);
+    init.extend(name);
+    let tree = Tree::new().file("sbin/init", &init).file(&LOADER[1..], &program(ARM64, None));
+    let facts = tree.facts().unwrap();
+    assert_eq!(facts.profile.as_deref(), Some("arm64"));
+    assert_eq!(facts.missing_loader, None);
+    assert!(facts.files.iter().any(|f| f.header.interpreter.as_deref() == Some(LOADER)));
+}
