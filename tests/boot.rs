@@ -10,6 +10,8 @@ mod common;
 mod bad;
 #[path = "boot/console.rs"]
 mod console;
+#[path = "boot/cpu.rs"]
+mod cpu;
 #[path = "boot/crash.rs"]
 mod crash;
 #[path = "boot/crowd.rs"]
@@ -55,6 +57,7 @@ fn main() -> std::process::ExitCode {
             house::CASES,
             systems::CASES,
             emulation::CASES,
+            cpu::CASES,
             oneoff::CASES,
             exec::CASES,
             console::CASES,

@@ -74,6 +74,7 @@ fn plan(tree: &Path, words: &[&str]) -> Plan {
     Plan {
         ids: None,
         private: Vec::new(),
+        copies: Vec::new(),
         root: detached(tree, false).unwrap(),
         hostname: "fenced".to_owned(),
         words: words.iter().map(OsString::from).collect(),

@@ -154,7 +154,7 @@ fn parse_version(text: &str) -> Option<Version> {
 }
 
 /// Device, inode, size, times: another file, or a changed one, differs in one of them.
-fn identity(meta: &Metadata) -> [i64; 6] {
+pub(super) fn identity(meta: &Metadata) -> [i64; 6] {
     let changed = meta.ctime() * 1_000_000_000 + meta.ctime_nsec();
     let modified = meta.mtime() * 1_000_000_000 + meta.mtime_nsec();
     [meta.dev() as i64, meta.ino() as i64, meta.size() as i64, modified, changed, i64::from(meta.mode())]

@@ -9,13 +9,17 @@
 //! interpreter   the qemu-user binaries of this host: found, checked, their versions
 //! native        what the host runs itself, found out by trying
 //! private       a registry that one guest alone sees
+//! bake          options put into a copy of an interpreter: pure
+//! copies        the cache of such copies
 //! demands       which QEMU is too old for which guest: pure
 //! register      for this boot and durable, undone when it fails
 //! boot          what is registered for this boot, told to systemd-binfmt
 //! status        the rows that people see
 //! ```
 
+mod bake;
 mod boot;
+mod copies;
 mod data;
 mod demands;
 mod entry;
@@ -26,13 +30,14 @@ mod private;
 mod register;
 mod status;
 
+pub use copies::{copy, knows_signals};
 pub use data::{for_profile, shipped};
 pub use demands::{Level, Problem, demands};
 pub use entry::{Entry, Flags, Kind, LineError};
 pub use interpreter::{Interpreter, Version, best, candidates};
 pub use kernel::{Registered, Registry, ident};
 pub use native::{host_profile, runs_itself};
-pub use private::private;
+pub use private::{interpreter_of, private};
 pub use register::{Emulator, Host, Made, Snapshot};
 pub use status::{Pinned, Row};
 

@@ -6,6 +6,7 @@
 
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 
 use crate::sys::mount;
 
@@ -22,4 +23,25 @@ pub fn private(lines: &[String]) -> io::Result<OwnedFd> {
         register.write_all(line.as_bytes())?;
     }
     Ok(registry)
+}
+
+/// The interpreter that a line of binfmt.d(5) names: `:name:M:offset:magic:mask:interpreter:flags`, with any separator.
+pub fn interpreter_of(line: &str) -> Option<PathBuf> {
+    let separator = line.chars().next()?;
+    line.split(separator).nth(6).filter(|path| path.starts_with('/')).map(PathBuf::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_interpreter_in_a_line() {
+        assert_eq!(
+            interpreter_of(":a:M::x:y:/usr/bin/qemu-arm:POCF").as_deref(),
+            Some(std::path::Path::new("/usr/bin/qemu-arm"))
+        );
+        assert_eq!(interpreter_of(""), None);
+        assert_eq!(interpreter_of(":a:M:"), None);
+    }
 }

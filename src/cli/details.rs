@@ -77,6 +77,8 @@ fn ours(what: &Create) -> Value {
         "network": spec.network,
         "userns": spec.userns,
         "binfmt": spec.binfmt,
+        "cpu": spec.cpu,
+        "board": spec.board,
         "binds": binds,
         "env": env,
         "mirror": what.mirror,

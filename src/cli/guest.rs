@@ -27,6 +27,12 @@ pub struct GuestOptions {
     /// Set a variable; without a value it is taken from this command's environment
     #[arg(short, long = "env", value_name = "K=V", value_parser = OsStringValueParser::new().try_map(words::variable))]
     pub env: Vec<Variable>,
+    /// The CPU that an emulated guest sees, by QEMU's name (cortex-a53; `qemu-aarch64 -cpu help` lists them)
+    #[arg(long, value_name = "MODEL", conflicts_with = "board", value_parser = words::cpu)]
+    pub cpu: Option<String>,
+    /// The board whose CPU an emulated guest sees: rpi0, rpi1, rpi2, rpi3, rpi4, rpi5
+    #[arg(long, value_name = "BOARD")]
+    pub board: Option<String>,
     /// How the guest is connected: it shares the host's network, or has none
     #[arg(long, value_name = "host|none", value_parser = config::network)]
     pub network: Option<Network>,
@@ -128,6 +134,8 @@ pub fn request(
         network: either("network", options.network, keys.network)?.unwrap_or_default(),
         userns: either("userns", options.userns.then_some(true).or(options.no_userns.then_some(false)), keys.userns)?,
         binfmt: either("binfmt", options.binfmt, keys.binfmt)?,
+        cpu: options.cpu,
+        board: options.board,
         no_credentials: options.no_credentials,
         binds: options.volumes.into_iter().map(absolute).collect::<Result<_, _>>()?,
         env: environment(options.env),

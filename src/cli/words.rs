@@ -109,6 +109,15 @@ pub fn hostname(word: &str) -> Result<String, String> {
     Ok(word.to_owned())
 }
 
+/// A CPU model's name for QEMU, with properties (`max,pauth=off`). Errors: it holds what no name does, or is an option.
+pub fn cpu(word: &str) -> Result<String, String> {
+    let inside = |b: u8| b.is_ascii_alphanumeric() || b"-_.,=+".contains(&b);
+    if word.starts_with(|c: char| c.is_ascii_alphanumeric()) && word.bytes().all(inside) && word.len() <= 200 {
+        return Ok(word.to_owned());
+    }
+    Err(format!("'{word}' is no CPU model: cortex-a53, or max,pauth=off"))
+}
+
 /// Reads xl's `cpus=` text (`all`, `0-3`, `2`, `0-3,5,^1`) into cpuset's list form; `all` is none. xl counts `^N` out of what
 /// stands before it. Errors: anything else; `nodes:N` and lists per virtual CPU are for guests with a kernel of their own.
 pub fn cpus(text: &str) -> Result<Option<String>, String> {

@@ -30,6 +30,10 @@ pub struct Spec {
     pub userns: Option<bool>,
     /// Where a foreign guest's interpreter is registered; `None`: in the guest's own namespace where this kernel can.
     pub binfmt: Option<Registry>,
+    /// The CPU model that an emulated guest sees, by QEMU's name.
+    pub cpu: Option<String>,
+    /// The board whose CPU it sees (`rpi4`), when no model is given.
+    pub board: Option<String>,
     /// Register its interpreter without the C flag: setuid programs lose their privilege.
     pub no_credentials: bool,
     /// Host directories and files to show in the guest.

@@ -1,35 +1,97 @@
 //! What runs a domain's programs: this CPU, or an interpreter that binfmt_misc starts; and the emulation layer that a foreign
 //! guest needs. What a newcomer would get wrong: it is the ELF files that decide, never the image's label.
 
-use std::path::Path;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 
 use super::inspect::{Facts, Need};
 use super::registry::{self, Found};
-use super::{Ctx, Error, Kind, Result, isolation};
+use super::{Ctx, Error, Kind, Result, cpu, isolation};
 use crate::arch::{Profile, Profiles};
 use crate::backend::nspawn::emulation;
-use crate::domain::Registry;
+use crate::binfmt;
+use crate::domain::{Registry, Spec};
+use crate::store::Store;
 use crate::store::domains::Emulated;
-use crate::sys::{fs, host};
+use crate::sys::{fs, host, mount};
 
 /// What runs a tree with these facts: `None` means this CPU itself. Unless it is to be `private` to the guest, the interpreter
-/// is registered for this boot.
+/// is registered for this boot. Errors: there is none that fits, or none of the CPU that was asked for.
 pub fn ensure(
     ctx: &Ctx,
+    profiles: &Profiles,
     profile: &Profile,
     facts: &Facts,
-    credentials: bool,
+    spec: &Spec,
     private: bool,
 ) -> Result<Option<Emulated>> {
-    let found = registry::emulator(ctx, profile, facts, credentials, private);
-    Ok(found.map_err(|e| e.with_kind(Kind::Create))?.map(|found| {
-        let (interpreter, (major, minor, patch), private) = match found {
-            Found::Host(by) => (by.interpreter, by.version, Vec::new()),
-            Found::Private(by, lines) => (by.path, by.version, lines),
-        };
-        let init = facts.init.as_ref().map(|i| i.path.clone()).unwrap_or_default();
-        Emulated { interpreter, version: format!("{major}.{minor}.{patch}"), layer: false, private, init }
-    }))
+    let found = registry::emulator(ctx, profile, facts, !spec.no_credentials, private);
+    let Some(found) = found.map_err(|e| e.with_kind(Kind::Create))? else {
+        return native_has_one_cpu(spec).map(|()| None);
+    };
+    let (interpreter, (major, minor, patch), private) = match found {
+        Found::Host(by) => (by.interpreter, by.version, Vec::new()),
+        Found::Private(by, lines) => (by.path, by.version, lines),
+    };
+    let cpu = cpu::model(profiles, profile, facts, spec)?;
+    let asked = spec.cpu.is_some() || spec.board.is_some();
+    if let Some(cpu) = cpu.as_deref().filter(|_| asked) {
+        cpu::is_known(&interpreter, cpu)?;
+    }
+    let copies = copies(ctx, &interpreter, &private, cpu.as_deref(), asked);
+    let init = facts.init.as_ref().map(|i| i.path.clone()).unwrap_or_default();
+    let version = format!("{major}.{minor}.{patch}");
+    Ok(Some(Emulated { interpreter, version, layer: false, private, cpu, copies, init }))
+}
+
+/// A guest that runs on this CPU sees this CPU.
+fn native_has_one_cpu(spec: &Spec) -> Result<()> {
+    let option = if spec.cpu.is_some() { "--cpu" } else { "--board" };
+    if spec.cpu.is_none() && spec.board.is_none() {
+        return Ok(());
+    }
+    Err(Error::new(Kind::Create, format!("{option} is for emulated guests, and this host runs this image itself"))
+        .hint("take another --arch, or leave it out"))
+}
+
+/// The copies that stand in for the interpreters of a guest's own registry, so that each of its processes gets their options. Where
+/// there can be none, the guest's init gets variables instead, which is said when a CPU was asked for.
+fn copies(ctx: &Ctx, main: &Path, lines: &[String], cpu: Option<&str>, asked: bool) -> Vec<(PathBuf, PathBuf)> {
+    let told = |why: &str| {
+        if asked {
+            ctx.report.warn(&format!(
+                "{why}: the CPU model reaches only processes that keep their environment (not sudo's, not env -i's)"
+            ));
+        }
+    };
+    if lines.is_empty() {
+        told("the interpreter is registered on the host");
+    }
+    let mut all = Vec::new();
+    for interpreter in lines.iter().filter_map(|line| binfmt::interpreter_of(line)) {
+        match copy(&ctx.store, &interpreter, cpu.filter(|_| interpreter == main)) {
+            Ok(copy) => all.push((interpreter, copy)),
+            Err(why) => told(&format!("{} {why}", interpreter.display())),
+        }
+    }
+    all
+}
+
+/// A copy of one interpreter. What runs beside the guest's own architecture (armhf on arm64) keeps QEMU's choice of a CPU.
+fn copy(store: &Store, interpreter: &Path, cpu: Option<&str>) -> std::result::Result<PathBuf, String> {
+    binfmt::copy(interpreter, cpu, &store.cache().join("interpreters"))
+}
+
+/// Detached mounts of a guest's copies, each with the path of what it stands for; one that is gone (a cache may be emptied at any
+/// time) is made anew. Errors: in words.
+pub fn open_copies(store: &Store, by: &Emulated) -> std::result::Result<Vec<(PathBuf, OwnedFd)>, String> {
+    let open = |(of, known): &(PathBuf, PathBuf)| {
+        let cpu = by.cpu.as_deref().filter(|_| *of == by.interpreter);
+        let path = if known.exists() { known.clone() } else { copy(store, of, cpu)? };
+        let tree = mount::clone_tree(&path, false).map_err(|e| format!("the copy of {}: {e}", of.display()))?;
+        Ok((of.clone(), tree))
+    };
+    by.copies.iter().map(open).collect()
 }
 
 /// Before packages of a foreign architecture (Debian's name) are unpacked and configured here: what runs their scripts. The
@@ -43,7 +105,8 @@ pub fn ready_for(
 ) -> Result<Vec<String>> {
     let profile = profiles.find(debian).map_err(|e| Error::new(Kind::Create, e.to_string()))?;
     let private = asked != Some(Registry::Host) && isolation::can_be_private().is_ok() && isolation::user_namespaces();
-    let by = ensure(ctx, profile, &Facts::default(), credentials, private)?;
+    let spec = Spec { no_credentials: !credentials, ..Spec::default() };
+    let by = ensure(ctx, profiles, profile, &Facts::default(), &spec, private)?;
     Ok(by.map(|by| by.private).unwrap_or_default())
 }
 
@@ -65,10 +128,14 @@ pub fn write_layer(dir: &Path, facts: &Facts, by: &Emulated) -> Result<bool> {
 }
 
 /// Says in one line how a foreign guest is run and what that may cost it, and which of its services cannot work so.
-pub fn announce(ctx: &Ctx, profile: &Profile, facts: &Facts, by: &Emulated) {
+pub fn announce(ctx: &Ctx, profile: &Profile, facts: &Facts, spec: &Spec, by: &Emulated) {
     let machine = nix::sys::utsname::uname().map(|u| u.machine().to_string_lossy().into_owned()).unwrap_or_default();
     let program = by.interpreter.file_name().unwrap_or_default().to_string_lossy();
     let mut line = format!("emulated: {} on {machine} by {program} {}", profile.name, by.version);
+    if let Some(cpu) = by.cpu.as_deref().filter(|_| spec.cpu.is_some() || spec.board.is_some()) {
+        line += " as ";
+        line += cpu;
+    }
     if let Some(warning) = facts.systemd.and_then(|s| emulation::warning(s, host::version(&by.version))) {
         line += "; ";
         line += warning;

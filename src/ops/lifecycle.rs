@@ -228,9 +228,9 @@ fn prepare_again(ctx: &Ctx, domain: &mut Domain) -> Result<()> {
     let layer = domain.record.emulated.as_ref().is_some_and(|e| e.layer);
     let isolation = isolation::decide(ctx, &domain.record.spec, &domain.record.artifact)?;
     domain.record.userns = isolation.userns;
-    let credentials = !domain.record.spec.no_credentials;
+    let spec = &domain.record.spec;
     domain.record.emulated =
-        interpreter::ensure(ctx, profile, &facts, credentials, isolation.private)?.map(|mut by| {
+        interpreter::ensure(ctx, &profiles, profile, &facts, spec, isolation.private)?.map(|mut by| {
             by.layer = layer;
             by
         });

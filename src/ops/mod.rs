@@ -6,6 +6,7 @@ pub mod apart;
 pub mod console;
 pub mod control;
 pub mod copy;
+mod cpu;
 pub mod create;
 mod delegation;
 pub mod doctor;

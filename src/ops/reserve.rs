@@ -111,7 +111,10 @@ fn injected(e: std::io::Error) -> Error {
 }
 
 fn wanted<'a>(profiles: &'a Profiles, spec: &Spec) -> Result<Option<&'a Profile>> {
-    let Some(arch) = &spec.arch else { return Ok(None) };
+    let Some(arch) = &spec.arch else {
+        // A board says what it is for, too.
+        return spec.board.as_deref().map(|name| Ok(super::cpu::board(profiles, name)?.0)).transpose();
+    };
     profiles.find(arch).map(Some).map_err(|e| Error::new(Kind::Usage, e.to_string()))
 }
 
@@ -208,14 +211,13 @@ fn prepare_interpreter(
         ));
     };
     reserved.record.arch.clone_from(&profile.name);
-    let credentials = !reserved.record.spec.no_credentials;
-    let by = interpreter::ensure(ctx, profile, facts, credentials, isolation.private)?;
+    let by = interpreter::ensure(ctx, profiles, profile, facts, &reserved.record.spec, isolation.private)?;
     let Some(mut by) = by else { return Ok(()) };
     fail::point("emulation").map_err(injected)?;
     if boot {
         let dir = ctx.store.domain(reserved.name.as_str()).join("emulation");
         by.layer = interpreter::write_layer(&dir, facts, &by)?;
-        interpreter::announce(ctx, profile, facts, &by);
+        interpreter::announce(ctx, profile, facts, &reserved.record.spec, &by);
     }
     reserved.record.emulated = Some(by);
     Ok(())

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::create::Create;
 use super::exec::{Command, Relay};
 use super::reserve::{Purpose, Reserved, reserve};
-use super::{Ctx, Error, Interrupt, Kind, Result, delegation, ids, tree};
+use super::{Ctx, Error, Interrupt, Kind, Result, delegation, ids, interpreter, tree};
 use crate::backend::direct::{self, Plan};
 use crate::domain::{ImageConfig, Network};
 use crate::store::domains::{Run, now};
@@ -75,7 +75,13 @@ pub fn start(ctx: &Ctx, reserved: &Reserved, command: Command) -> Result<(Jail, 
     let (root, _) = tree::writable(&ctx.store, record, &dir, mapping.clone()).map_err(cannot)?;
     let mut plan = plan(reserved, root, command, &run.cage, mapping.as_ref())?;
     plan.ids = range;
-    plan.private = record.emulated.as_ref().map(|by| by.private.clone()).unwrap_or_default();
+    if let Some(by) = &record.emulated {
+        plan.private.clone_from(&by.private);
+        plan.copies = interpreter::open_copies(&ctx.store, by).map_err(cannot)?;
+        if by.copies.is_empty() {
+            plan.env.extend(by.cpu.as_ref().map(|cpu| ("QEMU_CPU".into(), cpu.into())));
+        }
+    }
     let back = run.cage.borrow_v1().map_err(|e| cannot(e.to_string()))?;
     let started = direct::start(plan);
     drop(back);
@@ -126,6 +132,7 @@ fn plan(reserved: &Reserved, root: OwnedFd, command: Command, cage: &Cage, ids: 
         cgroup,
         ids: None,
         private: Vec::new(),
+        copies: Vec::new(),
     })
 }
 

@@ -54,6 +54,12 @@ pub struct Emulated {
     /// The lines for the guest's own registry of interpreters (binfmt.d(5)); none: the host's registry is used.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub private: Vec<String>,
+    /// The CPU model that it is told to be; none: its own choice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<String>,
+    /// Interpreters of the guest's own registry, each with the copy that stands in for it there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub copies: Vec<(PathBuf, PathBuf)>,
     /// The guest's init, which cannot be found by running anything before the interpreter is registered.
     #[serde(default)]
     pub init: PathBuf,

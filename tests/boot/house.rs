@@ -103,8 +103,14 @@ fn trees_are_what_they_say() {
             tree.join("usr/lib/systemd/systemd").exists() || tree.join("lib/systemd/systemd").exists(),
             recipe.init
         );
-        let machine = std::fs::read(tree.join("usr/bin/env")).unwrap()[18];
-        assert_eq!(machine, if recipe.arch == "arm64" { 183 } else { 62 }, "{recipe:?}");
+        let machine = &std::fs::read(tree.join("usr/bin/env")).unwrap()[18..20];
+        let want = match recipe.arch {
+            "arm64" => [183, 0],
+            "armhf" => [40, 0],
+            "s390x" => [0, 22],
+            _ => [62, 0],
+        };
+        assert_eq!(machine, want, "{recipe:?}");
         assert!(read(tree.join("etc/passwd")).contains("\ntester:x:1000:"), "{recipe:?}");
         assert!(recipe.tar().exists());
     }

@@ -11,7 +11,7 @@ use crate::common::run::Run;
 use crate::common::{read, secs, skip, write};
 
 cases! {
-    Together: arm64_bullseye, arm64_bookworm, arm64_trixie, a_path_with_odd_characters, units_that_come_later_start,
+    Together: arm64_bullseye, arm64_bookworm, arm64_trixie, armhf_bookworm, s390x_bookworm, a_path_with_odd_characters, units_that_come_later_start,
               degraded_is_ready;
     Alone: amd64_bookworm, registered_for_good_and_removed, an_older_entry_is_left_alone;
 }
@@ -28,37 +28,48 @@ fn changed(tree: &Path, stamp: &Path) -> String {
     Run::new("find").arg(tree).arg("-cnewer").arg(stamp).run().ok().text()
 }
 
-fn arm64(recipe: Recipe) {
+fn foreign(recipe: Recipe, machine: &str, entry: &str) {
     let (pronto, tree) = (Pronto::fresh(), recipe.tree());
     let stamp = scratch("stamp").join("stamp");
     write(&stamp, "");
     std::thread::sleep(std::time::Duration::from_millis(50));
-    let out = pronto.create("guest", &tree, &["--arch", "arm64"]);
-    assert!(out.err().contains("emulated: arm64"), "one line says that it is emulated: {out}");
+    let out = pronto.create("guest", &tree, &["--arch", recipe.arch]);
+    assert!(out.err().contains(&format!("emulated: {}", recipe.arch)), "one line says that it is emulated: {out}");
     is_healthy(&pronto, "guest", &tree);
-    assert_eq!(pronto.exec("guest", &["uname", "-m"]), "aarch64");
+    assert_eq!(pronto.exec("guest", &["uname", "-m"]), machine);
     assert_eq!(pronto.exec("guest", &["hostname"]), "guest");
     // The guest's root may look at its own registry.
-    let look = "mount -t binfmt_misc none /mnt && cat /mnt/pronto-arm64; umount /mnt";
-    let entry = pronto.exec("guest", &["sh", "-c", look]);
+    let look = format!("mount -t binfmt_misc none /mnt && cat /mnt/{entry}; umount /mnt");
+    let entry = pronto.exec("guest", &["sh", "-c", &look]);
     assert!(entry.starts_with("enabled\n") && entry.contains("flags: POCF"), "{entry}");
     let mask = entry.lines().find_map(|l| l.strip_prefix("mask ")).expect("a mask");
     assert_eq!(&mask[14..22], "00000000", "bytes 7 to 10 are not looked at, so that AppImages match");
-    pronto.cmd(["shutdown", "-w", "guest"]).run().ok();
+    let out = pronto.cmd(["shutdown", "-w", "guest"]).run().ok();
+    assert!(out.took < secs(20), "it hears that it shall stop: {out}");
     assert_eq!(pronto.state("guest"), "shut-off");
     assert_eq!(changed(&tree, &stamp), "", "the image is never written to");
 }
 
 fn arm64_bullseye() {
-    arm64(fixtures::BULLSEYE_ARM64);
+    foreign(fixtures::BULLSEYE_ARM64, "aarch64", "pronto-arm64");
 }
 
 fn arm64_bookworm() {
-    arm64(fixtures::BOOKWORM_ARM64);
+    foreign(fixtures::BOOKWORM_ARM64, "aarch64", "pronto-arm64");
 }
 
 fn arm64_trixie() {
-    arm64(fixtures::TRIXIE_ARM64);
+    foreign(fixtures::TRIXIE_ARM64, "aarch64", "pronto-arm64");
+}
+
+/// 32 bits, with the CPU that its programs were built for.
+fn armhf_bookworm() {
+    foreign(fixtures::BOOKWORM_ARMHF, "armv7l", "pronto-arm");
+}
+
+/// The other byte order.
+fn s390x_bookworm() {
+    foreign(fixtures::BOOKWORM_S390X, "s390x", "pronto-s390x");
 }
 
 /// The host's own CPU: the same commands, no emulation layer, nothing registered.

@@ -3,7 +3,7 @@
 //! Debian tree holds setuid programs; and a foreign tree needs its CPU's interpreter while it is built, long before pronto is
 //! tried, so that a line of the tests' own stands in the kernel's registry just for that time.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock};
 use std::time::Instant;
@@ -40,8 +40,22 @@ pub const BARE_ARM64: Recipe = Recipe { suite: "bookworm", arch: "arm64", init: 
 /// Debian 12, amd64, without an init.
 pub const BARE_AMD64: Recipe = Recipe { suite: "bookworm", arch: "amd64", init: false };
 
+/// Debian 12 for 32-bit ARM (v7), with an init.
+pub const BOOKWORM_ARMHF: Recipe = Recipe { suite: "bookworm", arch: "armhf", init: true };
+/// Debian 12 for IBM's mainframes, whose bytes stand the other way round, with an init.
+pub const BOOKWORM_S390X: Recipe = Recipe { suite: "bookworm", arch: "s390x", init: true };
+
 /// All of them, the longest to build first.
-pub const ALL: [Recipe; 6] = [BOOKWORM_ARM64, BULLSEYE_ARM64, TRIXIE_ARM64, BARE_ARM64, BOOKWORM_AMD64, BARE_AMD64];
+pub const ALL: [Recipe; 8] = [
+    BOOKWORM_ARM64,
+    BULLSEYE_ARM64,
+    BOOKWORM_S390X,
+    BOOKWORM_ARMHF,
+    TRIXIE_ARM64,
+    BARE_ARM64,
+    BOOKWORM_AMD64,
+    BARE_AMD64,
+];
 
 const PACKAGES: &str = "systemd,systemd-sysv,dbus,iproute2,sudo,procps,login,util-linux";
 
@@ -140,8 +154,7 @@ impl Recipe {
     }
 
     fn bootstrap(self, tar: &Path) -> Result<(), Trouble> {
-        let foreign = self.arch == "arm64";
-        let _interpreter = foreign.then(Interpreter::needed);
+        let _interpreter = (self.arch != "amd64").then(|| Interpreter::needed_for(self.arch));
         let half = tar.with_extension("tar.half");
         let _ = std::fs::remove_file(&half);
         // mmdebstrap looks for qemu-user by the name that it had as qemu-user-static, which newer packages lack.
@@ -213,10 +226,6 @@ pub fn once(what: &str, recipe: &str, build: impl FnOnce(&Path)) -> PathBuf {
 
 /// Builds all trees, two at a time, and the light guest of one of them.
 pub fn prepare() {
-    let _interpreter = ALL
-        .iter()
-        .any(|r| r.arch == "arm64" && !cache().join(format!("{}.tar", r.key())).exists())
-        .then(Interpreter::needed);
     let next = std::sync::atomic::AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for _ in 0..2 {
@@ -267,44 +276,67 @@ fn find_mirror() -> String {
     panic!("this machine has no Debian package source: set PRONTO_MIRROR to a mirror's URL")
 }
 
-/// An arm64 entry of the tests' own in the kernel's registry, gone when this is dropped. Another's that would do could be taken
-/// away in the middle.
+/// An entry of the tests' own in the kernel's registry, gone when this is dropped. Another's that would do could be taken away in the
+/// middle.
 #[derive(Debug)]
-pub struct Interpreter(());
+pub struct Interpreter(&'static str);
 
 const REGISTRY: &str = "/proc/sys/fs/binfmt_misc";
-const OURS: &str = "pronto-test-arm64";
 
-/// How many holders the entry has, so that two builds at once do not take it from each other.
-static HOLDERS: Mutex<usize> = Mutex::new(0);
+/// How many holders each entry has, so that two builds at once do not take it from each other.
+static HOLDERS: Mutex<BTreeMap<&'static str, usize>> = Mutex::new(BTreeMap::new());
 
 impl Interpreter {
     /// Makes arm64 programs run.
     pub fn needed() -> Interpreter {
-        let mut holders = HOLDERS.lock().unwrap();
-        if *holders == 0 {
-            let qemu = ::pronto::sys::process::find_program("qemu-aarch64").expect("qemu-aarch64 (package qemu-user)");
-            let magic = r"\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00";
-            let mask = r"\xff\xff\xff\xff\xff\xff\xff\x00\x00\x00\x00\xff\xff\xff\xff\xff\xfe\xff\xff\xff";
-            let line = format!(":{OURS}:M::{magic}:{mask}:{}:POCF", qemu.display());
-            if !Path::new(REGISTRY).join("register").exists() {
-                Run::new("mount").args(["-t", "binfmt_misc", "binfmt_misc", REGISTRY]).run().ok();
-            }
-            let _ = into_kernel(OURS, "-1");
-            into_kernel("register", &line).unwrap_or_else(|e| panic!("cannot register {line}: {e}"));
-            assert!(runs(Cpu::Arm64), "{} does not run arm64 programs", qemu.display());
-        }
-        *holders += 1;
-        Interpreter(())
+        Interpreter::needed_for("arm64")
     }
+
+    /// Makes an architecture's programs run.
+    pub fn needed_for(arch: &'static str) -> Interpreter {
+        let mut holders = HOLDERS.lock().unwrap();
+        let count = holders.entry(arch).or_default();
+        if *count == 0 {
+            Interpreter::register(arch);
+        }
+        *count += 1;
+        Interpreter(arch)
+    }
+
+    fn register(arch: &str) {
+        // Class, byte order and machine as they stand in the file (elf(5)).
+        let (program, class, order, kind, machine) = match arch {
+            "arm64" => ("qemu-aarch64", 2, 1, r"\x02\x00", r"\xb7\x00"),
+            "armhf" => ("qemu-arm", 1, 1, r"\x02\x00", r"\x28\x00"),
+            "s390x" => ("qemu-s390x", 2, 2, r"\x00\x02", r"\x00\x16"),
+            other => panic!("no interpreter is known for {other}"),
+        };
+        let qemu = ::pronto::sys::process::find_program(program);
+        let qemu = qemu.unwrap_or_else(|| panic!("{program} is missing (package qemu-user)"));
+        let magic = format!(r"\x7fELF\x0{class}\x0{order}\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00{kind}{machine}");
+        let either = if order == 1 { r"\xfe\xff" } else { r"\xff\xfe" };
+        let mask = format!(r"\xff\xff\xff\xff\xff\xff\xff\x00\x00\x00\x00\xff\xff\xff\xff\xff{either}\xff\xff");
+        let line = format!(":{}:M::{magic}:{mask}:{}:POCF", entry_of(arch), qemu.display());
+        if !Path::new(REGISTRY).join("register").exists() {
+            Run::new("mount").args(["-t", "binfmt_misc", "binfmt_misc", REGISTRY]).run().ok();
+        }
+        let _ = into_kernel(&entry_of(arch), "-1");
+        into_kernel("register", &line).unwrap_or_else(|e| panic!("cannot register {line}: {e}"));
+        assert!(arch != "arm64" || runs(Cpu::Arm64), "{} does not run arm64 programs", qemu.display());
+    }
+}
+
+fn entry_of(arch: &str) -> String {
+    format!("pronto-test-{arch}")
 }
 
 impl Drop for Interpreter {
     fn drop(&mut self) {
         let mut holders = HOLDERS.lock().unwrap();
-        *holders -= 1;
-        if *holders == 0 {
-            let _ = into_kernel(OURS, "-1");
+        let count = holders.entry(self.0).or_default();
+        *count -= 1;
+        if *count == 0 {
+            let _ = into_kernel(&entry_of(self.0), "-1");
         }
     }
 }

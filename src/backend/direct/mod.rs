@@ -54,6 +54,8 @@ pub struct Plan {
     pub ids: Option<Range>,
     /// The lines (binfmt.d(5)) for a registry of interpreters of its own; needs `ids`.
     pub private: Vec<String>,
+    /// Detached mounts of files that stand in for the interpreters of those lines, each with the interpreter's path.
+    pub copies: Vec<(PathBuf, OwnedFd)>,
     /// An empty cgroup v2 directory for it, which the caller removes afterwards. The device policy hangs on it: without one
     /// the guest's root could make and open any device.
     pub cgroup: Option<OwnedFd>,
@@ -147,6 +149,11 @@ pub fn start(plan: Plan) -> Result<Jail, Error> {
         filter,
         ids: plan.ids,
         private: c_strings(plan.private.into_iter().map(OsString::from))?,
+        copies: plan
+            .copies
+            .into_iter()
+            .map(|(of, copy)| Ok((c_string(of.into())?, copy)))
+            .collect::<Result<_, Error>>()?,
         sysfs: shared_sysfs(plan.ids.is_some() && !plan.private_network)?,
         cgroup: plan.cgroup,
     };

@@ -14,7 +14,7 @@ use crate::backend::{self, Backend, Plan, Shared, nspawn::Nspawn};
 use crate::binfmt;
 use crate::domain::{Action, Name};
 use crate::monitor::{Guest, How, Outcome, Started};
-use crate::ops::{ids, tree};
+use crate::ops::{ids, interpreter, tree};
 use crate::store::Store;
 use crate::store::domains::{Emulated, Ended, Record, Run, now};
 use crate::sys::cgroup::{self, Cage, Hierarchies, Limits};
@@ -140,9 +140,11 @@ impl Running {
 
     fn environment(&self) -> Vec<(OsString, OsString)> {
         let mut env = self.record.spec.env.clone();
-        if self.record.emulated.is_some() {
+        // What is not baked into a copy of the interpreter (see `binfmt::copy`) reaches at least the guest's init.
+        if let Some(by) = self.record.emulated.as_ref().filter(|by| by.copies.is_empty()) {
             // qemu-user renumbers real-time signals unless it is told not to: the guest would never hear "power off".
             env.push(("QEMU_RTSIG_MAP".into(), "34 34 20".into()));
+            env.extend(by.cpu.as_ref().map(|cpu| ("QEMU_CPU".into(), cpu.into())));
         }
         env
     }
@@ -216,7 +218,11 @@ impl Running {
         fail::point("registry").map_err(text)?;
         let cannot = |e: std::io::Error| format!("cannot register {} in the guest: {e}", by.interpreter.display());
         let namespace = userns::of_process(self.run.leader).map_err(cannot)?;
-        let registry = userns::open_inside(std::os::fd::AsFd::as_fd(&namespace), || binfmt::private(&by.private));
+        let copies = interpreter::open_copies(&self.store, by)?;
+        let registry = userns::open_inside(std::os::fd::AsFd::as_fd(&namespace), || {
+            copies.iter().try_for_each(|(of, copy)| mount::attach(std::os::fd::AsFd::as_fd(copy), of))?;
+            binfmt::private(&by.private)
+        });
         self.registry = Some(registry.map_err(cannot)?);
         self.key.take().map_or(Ok(()), Key::open).map_err(text)
     }
@@ -224,9 +230,7 @@ impl Running {
     /// Whether the interpreter renumbers real-time signals and cannot be told not to: its program is asked, not its version.
     fn loses_realtime_signals(&self) -> bool {
         let Some(by) = &self.record.emulated else { return false };
-        let program = std::fs::read(&by.interpreter).unwrap_or_default();
-        const OPTION: &[u8] = b"QEMU_RTSIG_MAP";
-        !program.windows(OPTION.len()).any(|w| w == OPTION)
+        !binfmt::knows_signals(&std::fs::read(&by.interpreter).unwrap_or_default())
     }
 
     /// Asks the guest's systemd by a command in it, started as any `exec` is. It is not waited for.

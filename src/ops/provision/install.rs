@@ -139,6 +139,7 @@ fn plan(root: OwnedFd, recipe: &Recipe, cage: &Cage) -> std::io::Result<Plan> {
         cgroup,
         ids: None,
         private: Vec::new(),
+        copies: Vec::new(),
     })
 }
 

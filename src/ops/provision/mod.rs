@@ -14,7 +14,7 @@ use super::inspect::Facts;
 use super::isolation::Isolation;
 use super::{Ctx, Error, Interrupt, Kind, Result, interpreter, tree};
 use crate::arch::Profiles;
-use crate::domain::{Artifact, Layer};
+use crate::domain::{Artifact, Layer, Spec};
 use crate::image::Digest;
 use crate::store::layers::{self, Claimed, Meta};
 use crate::sys::overlay::Overlay;
@@ -62,7 +62,8 @@ pub fn provision(
     if wish.mirror.is_some() && !recipe.mirrored {
         ctx.report.note(&format!("--mirror is for apt: {} uses the image's own sources", recipe.program));
     }
-    let by = interpreter::ensure(ctx, profile, facts, wish.credentials, wish.isolation.private)?;
+    let spec = Spec { no_credentials: !wish.credentials, ..Spec::default() };
+    let by = interpreter::ensure(ctx, profiles, profile, facts, &spec, wish.isolation.private)?;
     layers::sweep(&ctx.store)?;
     let upper = claim.directory()?;
     // overlayfs's own directory has a claim, too, so that nobody sweeps it away. Nobody waits for it but a sweep.

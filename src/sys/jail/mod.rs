@@ -65,6 +65,8 @@ pub struct Spec {
     pub ids: Option<Range>,
     /// The lines for a registry of interpreters of its own (binfmt.d(5)); needs `ids`.
     pub private: Vec<CString>,
+    /// Detached mounts of files that stand in for the interpreters of those lines, each with the path of what it stands for.
+    pub copies: Vec<(CString, OwnedFd)>,
     /// A detached copy of the host's sysfs, for a jail with ids on a network that is not its own: it may mount none itself.
     pub sysfs: Option<OwnedFd>,
     /// A cgroup v2 directory to be born in.

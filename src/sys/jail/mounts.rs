@@ -58,6 +58,9 @@ pub fn borrow(spec: &Spec) -> Result<Borrowed, Failure<'_>> {
 /// A registry of interpreters in the jail's user namespace. The interpreters are opened here and now (flag F), on the host.
 fn registry(spec: &Spec) -> Result<RawFd, Failure<'_>> {
     let what = c"the registry of interpreters";
+    for (interpreter, copy) in &spec.copies {
+        attach(copy.as_raw_fd(), interpreter)?;
+    }
     let mount = detached(c"binfmt_misc", what)?;
     // SAFETY: constant and prepared strings with their lengths; descriptors of this process, closed here but the result.
     unsafe {

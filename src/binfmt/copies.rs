@@ -1,0 +1,92 @@
+//! Copies of interpreters with options baked in, one for each set of options, kept in a cache. What a newcomer would get wrong: a
+//! guest in a user namespace cannot open a file below the store (its root is nobody there), so a copy is mounted over the interpreter
+//! that it was made of, in the mount namespace of the process that registers it, and there alone.
+
+use std::fs::{File, FileTimes};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use super::bake::bake;
+use crate::sys::fs;
+
+/// How many copies are kept; one is 15 to 20 MB.
+const KEPT: usize = 16;
+
+/// The variable, and so the option, that keeps real-time signals as they are (QEMU 10): without it a guest's systemd never hears
+/// that it shall power off.
+const SIGNALS: (&str, &str) = ("-t", "34 34 20");
+
+/// A copy of `interpreter` with this CPU model and the host's real-time signals, below `dir`. Errors: why there can be none, in words
+/// that follow the interpreter's name; what runs already keeps its own.
+pub fn copy(interpreter: &Path, cpu: Option<&str>, dir: &Path) -> Result<PathBuf, String> {
+    let said = |e: std::io::Error| format!("cannot be copied: {e}");
+    let meta = std::fs::metadata(interpreter).map_err(said)?;
+    let text = format!("1 {} {:?} {cpu:?}", interpreter.display(), super::interpreter::identity(&meta));
+    let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
+    let key: String = digest.as_ref()[..12].iter().map(|b| format!("{b:02x}")).collect();
+    let name = interpreter.file_name().ok_or("has no name")?;
+    let path = dir.join(key).join(name);
+    if let Ok(known) = File::open(&path) {
+        // The ones that were not used for longest go first.
+        let _ = known.set_times(FileTimes::new().set_modified(SystemTime::now()));
+        return Ok(path);
+    }
+    let program = std::fs::read(interpreter).map_err(said)?;
+    let mut options: Vec<(&str, &str)> = cpu.map(|model| ("-cpu", model)).into_iter().collect();
+    if knows_signals(&program) {
+        options.push(SIGNALS);
+    }
+    let baked = bake(&program, &options).map_err(|e| e.to_string())?;
+    let parent = path.parent().ok_or("has no place")?;
+    fs::private_dir(dir).and_then(|()| fs::private_dir(parent)).map_err(said)?;
+    fs::write_atomic(&path, &baked, 0o755).map_err(said)?;
+    sweep(dir);
+    Ok(path)
+}
+
+/// Whether an interpreter can be told to keep real-time signals: its program is asked, not its version.
+pub fn knows_signals(program: &[u8]) -> bool {
+    const VARIABLE: &[u8] = b"QEMU_RTSIG_MAP";
+    program.windows(VARIABLE.len()).any(|w| w == VARIABLE)
+}
+
+/// Removes the copies that were not used for longest.
+fn sweep(dir: &Path) {
+    let used = |dir: &Path| {
+        let files = std::fs::read_dir(dir).into_iter().flatten().flatten();
+        files.filter_map(|f| f.metadata().ok()?.modified().ok()).max()
+    };
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path());
+    let mut all: Vec<(Option<SystemTime>, PathBuf)> = entries.map(|path| (used(&path), path)).collect();
+    all.sort();
+    let spare = all.len().saturating_sub(KEPT);
+    for (_, old) in all.drain(..spare) {
+        let _ = std::fs::remove_dir_all(old);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn copies_are_made_once_and_the_oldest_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let source = dir.path().join("qemu-test");
+        let cache = dir.path().join("cache");
+        fs::write_volatile(&source, b"#!/bin/sh\n", 0o755).unwrap();
+        assert!(copy(&source, None, &cache).unwrap_err().contains("x86-64"));
+        assert!(!cache.exists(), "nothing is left of what cannot be");
+        fs::write_volatile(&source, &super::super::bake::tests::teller(), 0o755).unwrap();
+        let first = copy(&source, Some("a"), &cache).unwrap();
+        assert_eq!(copy(&source, Some("a"), &cache).unwrap(), first);
+        let other = copy(&source, Some("b"), &cache).unwrap();
+        assert_ne!(other, first);
+        assert!(other.ends_with("qemu-test"), "its name is what people look for");
+        for n in 0..KEPT {
+            copy(&source, Some(&format!("model{n}")), &cache).unwrap();
+        }
+        assert_eq!(std::fs::read_dir(&cache).unwrap().count(), KEPT);
+        assert!(!first.exists());
+    }
+}
