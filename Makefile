@@ -8,7 +8,7 @@ DESTDIR   ?=
 PROGRAM   := target/release/pronto
 RING_ARGS ?=
 
-.PHONY: help build demo test unit suite boot hosts fixtures deps deps-run deps-test lint fmt doc install uninstall
+.PHONY: help build demo test unit suite boot hosts matrix fixtures deps deps-run deps-test lint fmt doc install uninstall
 
 help: ## this list
 	@sed -n 's/^\([a-z][a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -39,6 +39,10 @@ boot: ## real guests (root); RING_ARGS="-- NAME" for one test
 hosts: deps-test ## whole Debian hosts, emulated, with real guests in them (root); RING_ARGS="-- trixie::limits" for one test
 	$(CARGO) test --locked --test host --no-run
 	$(CARGO) --as-root test --locked --test host $(RING_ARGS)
+
+# Systems are made once, and kept in the script's own store; the table is written even if a row is bad.
+matrix: deps-run build ## boots every architecture and release that can be made here (root); writes docs/matrix.md
+	contrib/matrix.sh $(PROGRAM) docs/matrix.md
 
 fixtures: ## the guests and hosts of the rings alone, into the cache
 	$(CARGO) test --locked --test boot --test host --no-run
