@@ -12,16 +12,18 @@ use crate::sys::fs;
 /// How many copies are kept; one is 15 to 20 MB.
 const KEPT: usize = 16;
 
-/// The variable, and so the option, that keeps real-time signals as they are (QEMU 10): without it a guest's systemd never hears
-/// that it shall power off.
-const SIGNALS: (&str, &str) = ("-t", "34 34 20");
+/// How a guest's real-time signals become the host's: `guest host count`, for QEMU's option `-t` and its variable QEMU_RTSIG_MAP
+/// (QEMU 10). 34 to 60 stay as they are, or a guest's systemd would never hear that it shall power off, nor find what handles RTMIN+25.
+/// 32 and 33 belong to the C library (pthread_cancel(3), setuid(2) in threads), on the host too, so they go elsewhere; QEMU keeps two for
+/// itself. That is as many as there are without a map.
+pub const SIGNALS: &str = "32 61 2,34 34 27";
 
 /// A copy of `interpreter` with this CPU model and the host's real-time signals, below `dir`. Errors: why there can be none, in words
 /// that follow the interpreter's name; what runs already keeps its own.
 pub fn copy(interpreter: &Path, cpu: Option<&str>, dir: &Path) -> Result<PathBuf, String> {
     let said = |e: std::io::Error| format!("cannot be copied: {e}");
     let meta = std::fs::metadata(interpreter).map_err(said)?;
-    let text = format!("1 {} {:?} {cpu:?}", interpreter.display(), super::interpreter::identity(&meta));
+    let text = format!("2 {} {:?} {cpu:?}", interpreter.display(), super::interpreter::identity(&meta));
     let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
     let key: String = digest.as_ref()[..12].iter().map(|b| format!("{b:02x}")).collect();
     let name = interpreter.file_name().ok_or("has no name")?;
@@ -34,7 +36,7 @@ pub fn copy(interpreter: &Path, cpu: Option<&str>, dir: &Path) -> Result<PathBuf
     let program = std::fs::read(interpreter).map_err(said)?;
     let mut options: Vec<(&str, &str)> = cpu.map(|model| ("-cpu", model)).into_iter().collect();
     if knows_signals(&program) {
-        options.push(SIGNALS);
+        options.push(("-t", SIGNALS));
     }
     let baked = bake(&program, &options).map_err(|e| e.to_string())?;
     let parent = path.parent().ok_or("has no place")?;

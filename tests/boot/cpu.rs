@@ -6,7 +6,7 @@ use crate::common::harness::cases;
 use crate::common::pronto::Pronto;
 
 cases! {
-    Together: every_process_has_the_model, the_programs_say_which, a_model_that_cannot_be, a_setuid_program_is_not_told;
+    Together: every_process_has_the_model, the_programs_say_which, a_model_that_cannot_be, a_setuid_program_is_not_told, real_time_signals_arrive;
 }
 
 /// A service, an empty environment, sudo, a chroot in the guest, a process of its own session: `/proc/cpuinfo` of each, in one word.
@@ -97,4 +97,17 @@ fn a_setuid_program_is_not_told() {
         pronto.run(["destroy", "guest"]).ok();
         pronto.run(["delete", "guest"]).ok();
     }
+}
+
+/// All that an emulated program can have: 34 to 60 under their own numbers also on the host, where nspawn and a guest's systemd look at
+/// them, and the two that the C library ends threads with.
+fn real_time_signals_arrive() {
+    let script = r#"
+$| = 1;
+for my $n (34 .. 60) { my $got = 0; local $SIG{$n == 34 ? 'RTMIN' : "NUM$n"} = sub { $got++ }; kill $n, $$; print "lost $n\n" unless $got; }
+for my $n (32, 33) { my $pid = fork // die; if (!$pid) { sleep 20; exit } syscall(129, $pid, $n); waitpid $pid, 0; print "lost $n\n" unless ($? & 127) == $n; }
+$SIG{NUM59} = sub {}; open my $f, '<', '/proc/self/status'; /^SigCgt:\s*(\S+)/ and print hex($1) >> 58 & 1 ? "caught\n" : "hidden\n" while <$f>;"#;
+    let pronto = Pronto::fresh();
+    let run = pronto.cmd(["run", "--arch", "arm64"]).arg(BARE_ARM64.tree()).args(["--", "perl", "-e", script]);
+    run.run().ok().prints("caught");
 }

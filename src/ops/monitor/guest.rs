@@ -143,7 +143,7 @@ impl Running {
         // What is not baked into a copy of the interpreter (see `binfmt::copy`) reaches at least the guest's init.
         if let Some(by) = self.record.emulated.as_ref().filter(|by| by.copies.is_empty()) {
             // qemu-user renumbers real-time signals unless it is told not to: the guest would never hear "power off".
-            env.push(("QEMU_RTSIG_MAP".into(), "34 34 20".into()));
+            env.push(("QEMU_RTSIG_MAP".into(), binfmt::SIGNALS.into()));
             env.extend(by.cpu.as_ref().map(|cpu| ("QEMU_CPU".into(), cpu.into())));
         }
         env
