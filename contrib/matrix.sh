@@ -109,7 +109,7 @@ if [ -n "$file" ]; then
     {
         echo "# What boots"
         echo
-        echo "Made by \`make matrix\` on $(date +%Y-%m-%d): $(uname -sr), $(uname -m), $(nproc) CPUs, $("$pronto" --version | head -n 1)," \
+        echo "Made by \`make matrix\` on $(date +%Y-%m-%d): Linux $(uname -r | cut -d- -f1), $(uname -m), $(nproc) CPUs, $("$pronto" --version | head -n 1)," \
             "$(systemd-nspawn --version | head -n 1), $(qemu-aarch64 --version | head -n 1). Every system is Debian's, made from packages" \
             "by \`pronto new debian/RELEASE\`. \"Behaviour\" names what failed of: setuid programs, an empty environment, chroot, transient units," \
             "DynamicUser=, a hundred processes, readdir, perl, a service's sandbox (PrivateTmp=, ProtectSystem=), a user's own manager."
