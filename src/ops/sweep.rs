@@ -26,6 +26,7 @@ pub fn sweep(ctx: &Ctx) -> Result<()> {
 /// one reading of a directory, but removing a tree may take seconds, so verbs that only look or ask do not do it.
 pub fn thorough(ctx: &Ctx) -> Result<()> {
     sweep(ctx)?;
+    ctx.store.remove_ownerless_runs()?;
     Ok(layers::sweep(&ctx.store)?)
 }
 

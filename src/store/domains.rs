@@ -2,6 +2,7 @@
 //! What a newcomer would get wrong: whether a domain runs is not written anywhere; it is whether somebody holds the lock in
 //! its run directory, so a killed monitor can never leave a domain that only looks alive.
 
+use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -164,6 +165,26 @@ impl Store {
             fs::remove_tree(&dir).map_err(Error::io(&dir))?;
             self.remove_run(&uuid)?;
         }
+        Ok(())
+    }
+
+    /// Removes the run directories of domains that are gone: what a process leaves that is killed at the very end of a removal.
+    /// Nothing is removed while a domain cannot be read, since it may be its. Errors: as readdir(3), unlink(2).
+    pub fn remove_ownerless_runs(&self) -> Result<()> {
+        let held = self.hold()?;
+        let mut damaged = false;
+        let mut owned: BTreeSet<String> =
+            self.all_domains(|_| damaged = true)?.into_iter().map(|domain| domain.record.uuid).collect();
+        owned.extend(self.unfinished()?.into_iter().map(|(uuid, _)| uuid));
+        let runs = std::fs::read_dir(self.runs()).into_iter().flatten().flatten();
+        let names = runs.filter_map(|entry| entry.file_name().into_string().ok());
+        for uuid in names.filter(|uuid| !damaged && !owned.contains(uuid)) {
+            // Held: its owner is about to remove it.
+            if let Some(_lock) = self.try_lock_run(&uuid)? {
+                self.remove_run(&uuid)?;
+            }
+        }
+        drop(held);
         Ok(())
     }
 
@@ -403,5 +424,26 @@ mod tests {
         let mut damaged = 0;
         assert!(store.all_domains(|_| damaged += 1).unwrap().is_empty());
         assert_eq!(damaged, 1);
+    }
+
+    #[test]
+    fn a_run_without_a_domain_goes_and_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::at(Some(&dir.path().join("s")));
+        store.open().unwrap();
+        let (kept, gone) = (record(), record());
+        let [name, other] = ["kept", "gone"].map(|n| Name::new(n).unwrap());
+        drop(store.reserve(&name, &kept).unwrap());
+        let lock = store.reserve(&other, &gone).unwrap();
+        std::fs::remove_dir_all(store.domain("gone")).unwrap();
+        store.remove_ownerless_runs().unwrap();
+        assert!(store.run_dir(&gone.uuid).exists(), "whoever holds its lock removes it");
+        drop(lock);
+        crate::sys::fs::write_volatile(&store.domain("kept").join(RECORD), b"damaged", 0o600).unwrap();
+        store.remove_ownerless_runs().unwrap();
+        assert!(store.run_dir(&gone.uuid).exists(), "it may be the damaged one's");
+        store.write_record(&name, &kept).unwrap();
+        store.remove_ownerless_runs().unwrap();
+        assert!(!store.run_dir(&gone.uuid).exists() && store.run_dir(&kept.uuid).exists());
     }
 }
