@@ -28,6 +28,8 @@ mod guest;
 mod house;
 #[path = "boot/images.rs"]
 mod images;
+#[path = "boot/inits.rs"]
+mod inits;
 #[path = "boot/limits.rs"]
 mod limits;
 #[path = "boot/mounts.rs"]
@@ -54,6 +56,7 @@ fn main() -> std::process::ExitCode {
         &[
             // The longest first, so that the other one of two does not wait for it at the end.
             images::CASES,
+            inits::CASES,
             house::CASES,
             systems::CASES,
             emulation::CASES,

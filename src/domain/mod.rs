@@ -2,6 +2,7 @@
 //! What a newcomer would get wrong: "domain" is Xen's word for a guest, running or not; it has nothing to do with DNS.
 
 pub mod artifact;
+pub mod init;
 pub mod name;
 pub mod passwd;
 pub mod report;
@@ -10,6 +11,7 @@ pub mod spec;
 pub mod state;
 
 pub use artifact::{Artifact, ImageConfig, Layer, Platform};
+pub use init::{InitKind, Request};
 pub use name::{DomainRef, Name, NameError};
 pub use report::{Quiet, Report, Step};
 pub use spec::{Action, Bind, Network, Registry, Spec};

@@ -35,7 +35,10 @@ pub trait Guest {
     fn start(&mut self) -> Result<Started, String>;
     /// The program said which process is the guest's init, by its PID in the program's own pid namespace.
     fn leader(&mut self, inner_pid: i32) -> Result<(), String>;
-    /// The guest said that it is up.
+    /// Whether the guest seems to be up, where its init never says so: asked ten times a second from the moment that it runs.
+    /// `None`: it will say so itself.
+    fn looks_up(&mut self) -> Option<bool>;
+    /// The guest said that it is up, or looks so.
     fn ready(&mut self) -> Result<(), String>;
     /// Asks the guest to stop; it may take its time.
     fn ask(&mut self, how: How) -> Result<(), String>;

@@ -24,6 +24,9 @@ pub const HOST_STOPS: Signal = Signal::SIGURG;
 /// How long the guest may take then: a little less than systemd waits by itself (90 s) before it kills everything.
 const HOST_WAITS: Duration = Duration::from_secs(80);
 
+/// How often a guest is looked at that never says that it is up.
+const LOOKS: Duration = Duration::from_millis(100);
+
 /// A domain's monitor at work.
 pub struct Server<'a> {
     guest: &'a mut dyn Guest,
@@ -36,6 +39,8 @@ pub struct Server<'a> {
     asked: Option<How>,
     deadline: Option<Instant>,
     ready: bool,
+    /// When a guest that never says that it is up is looked at again.
+    look: Option<Instant>,
     /// The command that started the domain has gone without handing it over.
     orphaned: bool,
     /// The host goes down: the guest is not started again.
@@ -78,6 +83,7 @@ pub fn serve(guest: &mut dyn Guest, listener: UnixListener, log: Log, starter: U
         asked: None,
         deadline: None,
         ready: false,
+        look: None,
         orphaned: false,
         last: false,
         typed: Vec::new(),
@@ -120,6 +126,7 @@ impl Server<'_> {
         self.run = self.guest.start()?;
         let _ = set_nonblocking(self.run.pty.as_fd());
         self.ready = false;
+        self.look = None;
         self.deadline = None;
         self.typed.clear();
         self.tell_all(&Event::Started { domid: self.run.domid });
@@ -140,7 +147,7 @@ impl Server<'_> {
 
     /// Waits for the next thing and does it. Returns the program's status when it has ended.
     fn turn(&mut self) -> io::Result<Option<i32>> {
-        let timeout = self.deadline.map_or(-1, |d| {
+        let timeout = self.deadline.into_iter().chain(self.look).min().map_or(-1, |d| {
             let left = d.saturating_duration_since(Instant::now()).as_millis();
             i32::try_from(left).unwrap_or(i32::MAX - 1).saturating_add(1)
         });
@@ -176,6 +183,9 @@ impl Server<'_> {
             }
         }
         self.forget_the_gone();
+        if self.look.is_some_and(|at| Instant::now() >= at) {
+            self.look_at_it();
+        }
         if self.deadline.is_some_and(|d| Instant::now() >= d) {
             self.deadline = None;
             self.guest.kill();
@@ -254,13 +264,29 @@ impl Server<'_> {
             for line in text.lines() {
                 if let Some(pid) = line.strip_prefix("X_NSPAWN_LEADER_PID=").and_then(|p| p.parse().ok()) {
                     self.must(|guest| guest.leader(pid));
-                } else if line == "READY=1" && !self.ready {
-                    self.ready = true;
-                    self.must(|guest| guest.ready());
-                    self.tell_all(&Event::Ready);
-                    drop_text_pages();
+                    self.look = Some(Instant::now() + LOOKS);
+                } else if line == "READY=1" {
+                    self.up();
                 }
             }
+        }
+    }
+
+    fn look_at_it(&mut self) {
+        self.look = None;
+        match self.guest.looks_up() {
+            _ if self.ready => {}
+            Some(true) => self.up(),
+            Some(false) => self.look = Some(Instant::now() + LOOKS),
+            None => {}
+        }
+    }
+
+    fn up(&mut self) {
+        if !std::mem::replace(&mut self.ready, true) {
+            self.must(|guest| guest.ready());
+            self.tell_all(&Event::Ready);
+            drop_text_pages();
         }
     }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::enter::{self, Answer, Order, Say};
 use super::{Ctx, Error, Interrupt, Kind, Result};
-use crate::domain::{DomainRef, Name, State};
+use crate::domain::{DomainRef, InitKind, Name, State};
 use crate::store::domains::{Domain, Run};
 use crate::sys::process::Tool;
 use crate::sys::{ns, pty, sock};
@@ -107,6 +107,9 @@ fn failed(why: String, code: u8) -> Error {
 /// The names of units that failed in a guest, in systemctl's order; empty when it cannot be asked.
 pub fn failed_units(ctx: &Ctx, name: &Name) -> Vec<String> {
     let Ok(Some(domain)) = ctx.store.load(name.as_str()) else { return Vec::new() };
+    if domain.record.init != InitKind::Systemd {
+        return Vec::new();
+    }
     let (Some(run), Ok(mut interrupt)) = (&domain.run, Interrupt::collect()) else { return Vec::new() };
     let words = ["systemctl", "list-units", "--state=failed", "--no-legend", "--plain", "--no-pager"];
     let command = Command { words: words.map(OsString::from).to_vec(), tty: Some(false), ..Command::default() };

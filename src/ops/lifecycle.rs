@@ -226,6 +226,7 @@ fn prepare_again(ctx: &Ctx, domain: &mut Domain) -> Result<()> {
     inspect::check(&facts, profiles.find(&domain.record.arch).ok())?;
     let Some(profile) = facts.profile.as_deref().and_then(|p| profiles.find(p).ok()) else { return Ok(()) };
     let layer = domain.record.emulated.as_ref().is_some_and(|e| e.layer);
+    domain.record.init = facts.init.as_ref().map(|i| i.kind).unwrap_or_default();
     let isolation = isolation::decide(ctx, &domain.record.spec, &domain.record.artifact)?;
     domain.record.userns = isolation.userns;
     let spec = &domain.record.spec;

@@ -9,7 +9,7 @@ use super::inspect::{self, Facts};
 use super::isolation::{self, Isolation};
 use super::{Ctx, Error, Interrupt, Kind, Result, facts, images, interpreter, provision, registry, sweep};
 use crate::arch::{Profile, Profiles};
-use crate::domain::{Artifact, Name, Spec, State};
+use crate::domain::{Artifact, InitKind, Name, Spec, State};
 use crate::store::domains::{Record, new_uuid, now};
 use crate::sys::fail;
 use crate::sys::lock::Lock;
@@ -98,6 +98,7 @@ pub fn reserve(ctx: &Ctx, what: &Create, purpose: Purpose<'_>, interrupt: &mut I
     if boot && facts.init.is_none() {
         facts = give_init(ctx, &mut reserved, &facts, &profiles, (what, isolation), interrupt)?;
     }
+    reserved.record.init = facts.init.as_ref().map(|i| i.kind).unwrap_or_default();
     fail::point("interpreter").map_err(injected)?;
     prepare_interpreter(ctx, &mut reserved, &profiles, &facts, isolation, boot)?;
     fail::point("record").map_err(injected)?;
@@ -137,6 +138,7 @@ fn take_name(ctx: &Ctx, what: &Create, artifact: Artifact) -> Result<Reserved> {
         artifact,
         arch: String::new(),
         emulated: None,
+        init: InitKind::default(),
         userns: false,
         building: true,
         created: now(),

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::{Error, Result, Store};
-use crate::domain::{Artifact, DomainRef, Name, Spec, State};
+use crate::domain::{Artifact, DomainRef, InitKind, Name, Spec, State};
 use crate::sys::cgroup::Cage;
 use crate::sys::fs;
 use crate::sys::lock::Lock;
@@ -30,6 +30,9 @@ pub struct Record {
     /// How its programs are run, when not by this CPU.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub emulated: Option<Emulated>,
+    /// What its init is.
+    #[serde(default)]
+    pub init: InitKind,
     /// Whether it runs in a user namespace with ids of its own.
     #[serde(default)]
     pub userns: bool,
@@ -352,6 +355,7 @@ mod tests {
             },
             arch: "arm64".into(),
             emulated: None,
+            init: InitKind::default(),
             userns: false,
             building: true,
             created: 1,

@@ -23,31 +23,38 @@ pub struct Recipe {
     pub suite: &'static str,
     /// Debian's name of the architecture.
     pub arch: &'static str,
-    /// With systemd, dbus and a few tools, a user `tester` (1000) and no password for root; or the bare minimum.
+    /// With systemd, dbus and a few tools; or the bare minimum. Either has a user `tester` (1000) and no password for root.
     pub init: bool,
+    /// Packages beside those.
+    pub more: &'static str,
 }
 
 /// Debian 11, arm64, with an init.
-pub const BULLSEYE_ARM64: Recipe = Recipe { suite: "bullseye", arch: "arm64", init: true };
+pub const BULLSEYE_ARM64: Recipe = Recipe { suite: "bullseye", arch: "arm64", init: true, more: "" };
 /// Debian 12, arm64, with an init.
-pub const BOOKWORM_ARM64: Recipe = Recipe { suite: "bookworm", arch: "arm64", init: true };
+pub const BOOKWORM_ARM64: Recipe = Recipe { suite: "bookworm", arch: "arm64", init: true, more: "" };
 /// Debian 13, arm64, with an init.
-pub const TRIXIE_ARM64: Recipe = Recipe { suite: "trixie", arch: "arm64", init: true };
+pub const TRIXIE_ARM64: Recipe = Recipe { suite: "trixie", arch: "arm64", init: true, more: "" };
 /// Debian 12, amd64, with an init.
-pub const BOOKWORM_AMD64: Recipe = Recipe { suite: "bookworm", arch: "amd64", init: true };
+pub const BOOKWORM_AMD64: Recipe = Recipe { suite: "bookworm", arch: "amd64", init: true, more: "" };
 /// Debian 12, arm64, without an init: what container images are like.
-pub const BARE_ARM64: Recipe = Recipe { suite: "bookworm", arch: "arm64", init: false };
+pub const BARE_ARM64: Recipe = Recipe { suite: "bookworm", arch: "arm64", init: false, more: "" };
 /// Debian 12, amd64, without an init.
-pub const BARE_AMD64: Recipe = Recipe { suite: "bookworm", arch: "amd64", init: false };
+pub const BARE_AMD64: Recipe = Recipe { suite: "bookworm", arch: "amd64", init: false, more: "" };
 
 /// Debian 12 for 32-bit ARM (v7), with an init.
-pub const BOOKWORM_ARMHF: Recipe = Recipe { suite: "bookworm", arch: "armhf", init: true };
+pub const BOOKWORM_ARMHF: Recipe = Recipe { suite: "bookworm", arch: "armhf", init: true, more: "" };
 /// Debian 12 for IBM's mainframes, whose bytes stand the other way round, with an init.
-pub const BOOKWORM_S390X: Recipe = Recipe { suite: "bookworm", arch: "s390x", init: true };
+pub const BOOKWORM_S390X: Recipe = Recipe { suite: "bookworm", arch: "s390x", init: true, more: "" };
+
+/// Debian 12, arm64, with three other inits, of which a test makes one `/sbin/init`.
+pub const OTHER_INITS_ARM64: Recipe =
+    Recipe { suite: "bookworm", arch: "arm64", init: false, more: "sysvinit-core,openrc,busybox-static,procps" };
 
 /// All of them, the longest to build first.
-pub const ALL: [Recipe; 8] = [
+pub const ALL: [Recipe; 9] = [
     BOOKWORM_ARM64,
+    OTHER_INITS_ARM64,
     BULLSEYE_ARM64,
     BOOKWORM_S390X,
     BOOKWORM_ARMHF,
@@ -80,8 +87,12 @@ while (1) { sleep 1000 }
 impl Recipe {
     /// What the cache's key is made of: everything that decides what is in the tree, but not this machine's mirror.
     fn text(self) -> String {
-        let include = if self.init { PACKAGES } else { "" };
+        let include = self.include();
         format!("1\n{} {} minbase\n{include}\n{ACCOUNTS}\n", self.suite, self.arch)
+    }
+
+    fn include(self) -> &'static str {
+        if self.init { PACKAGES } else { self.more }
     }
 
     /// The name that it has in the cache.
@@ -91,7 +102,12 @@ impl Recipe {
     }
 
     fn label(self) -> String {
-        format!("{} {}{}", self.suite, self.arch, if self.init { "" } else { " without an init" })
+        let kind = match (self.init, self.more) {
+            (true, _) => "",
+            (false, "") => " without an init",
+            (false, _) => " with other inits",
+        };
+        format!("{} {}{kind}", self.suite, self.arch)
     }
 
     /// The unpacked tree, built now if need be. Skips the test when this machine's mirror does not carry the release.
@@ -160,8 +176,8 @@ impl Recipe {
         // mmdebstrap looks for qemu-user by the name that it had as qemu-user-static, which newer packages lack.
         let mut run = mmdebstrap().args(["--quiet", "--skip=check/qemu", "--format=tar", "--variant=minbase"]);
         run = run.arg(format!("--architectures={}", self.arch));
-        if self.init {
-            run = run.arg(format!("--include={PACKAGES}"));
+        if !self.include().is_empty() {
+            run = run.arg(format!("--include={}", self.include()));
         }
         run = run.arg(format!("--customize-hook={ACCOUNTS}"));
         run = run.arg(self.suite).arg(&half).arg(format!("deb {} {} main", mirror(), self.suite));

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Error, Result};
 use crate::arch::{Model, Profiles};
+use crate::domain::InitKind;
 use crate::elf;
 use crate::sys::root::Root;
 
@@ -55,22 +56,6 @@ pub struct Init {
     pub path: PathBuf,
     /// What it is.
     pub kind: InitKind,
-}
-
-/// Sorts of init.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum InitKind {
-    /// systemd.
-    Systemd,
-    /// System V's init with its inittab.
-    SysV,
-    /// OpenRC's own init, or another init that starts OpenRC.
-    OpenRc,
-    /// busybox.
-    Busybox,
-    /// Anything else.
-    Other,
 }
 
 /// One ELF file of the tree.
@@ -196,9 +181,6 @@ fn init_kind(root: &Root, path: &str) -> InitKind {
     match last.as_str() {
         "systemd" => InitKind::Systemd,
         "openrc-init" => InitKind::OpenRc,
-        _ if root.exists("/sbin/openrc") || root.exists("/usr/sbin/openrc") || root.exists("/usr/bin/openrc") => {
-            InitKind::OpenRc
-        }
         "busybox" => InitKind::Busybox,
         _ if root.exists("/etc/inittab") => InitKind::SysV,
         _ => InitKind::Other,

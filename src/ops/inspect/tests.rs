@@ -134,7 +134,9 @@ fn other_inits_and_none() {
     assert_eq!(facts.init.as_ref().unwrap().kind, InitKind::Busybox);
     assert_eq!((facts.systemd, facts.glibc), (None, None));
     let openrc = alpine.file("sbin/openrc", b"").facts().unwrap();
-    assert_eq!(openrc.init.unwrap().kind, InitKind::OpenRc);
+    assert_eq!(openrc.init.unwrap().kind, InitKind::Busybox, "what starts services is not who is asked to stop");
+    let own = Tree::new().file("sbin/openrc-init", &program(ARM64, None)).link("sbin/init", "openrc-init");
+    assert_eq!(own.facts().unwrap().init.unwrap().kind, InitKind::OpenRc);
     let sysv = Tree::new().file("sbin/init", &program(ARM64, None)).file("etc/inittab", b"").facts().unwrap();
     assert_eq!(sysv.init.unwrap().kind, InitKind::SysV);
     let script = Tree::new().file("sbin/init", b"#!/bin/sh\n").file("bin/sh", &program(AMD64, None)).facts().unwrap();

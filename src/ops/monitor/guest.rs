@@ -7,12 +7,11 @@ use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use nix::sys::signal::Signal;
-
-use super::{personal, stage};
+use super::calm::Calm;
+use super::{machined, personal, stage};
 use crate::backend::{self, Backend, Plan, Shared, nspawn::Nspawn};
 use crate::binfmt;
-use crate::domain::{Action, Name};
+use crate::domain::{Action, Name, Request};
 use crate::monitor::{Guest, How, Outcome, Started};
 use crate::ops::{ids, interpreter, tree};
 use crate::store::Store;
@@ -54,6 +53,8 @@ pub struct Running {
     registry: Option<OwnedFd>,
     /// What lets the guest's init begin.
     key: Option<Key>,
+    /// What was seen of a guest that never says that it is up.
+    calm: Calm,
 }
 
 impl Running {
@@ -65,7 +66,8 @@ impl Running {
         let run = Run { started: now(), monitor: std::process::id() as i32, ..Run::default() };
         let lock = Some(lock);
         let (ids, registry, key) = (None, None, None);
-        Ok(Running { store, dir, record, lock, hierarchies, run, backend: Nspawn, scope, ids, registry, key })
+        let calm = Calm::default();
+        Ok(Running { store, dir, record, lock, hierarchies, run, backend: Nspawn, scope, ids, registry, key, calm })
     }
 
     /// The domain's directory, whatever it is called now.
@@ -233,11 +235,12 @@ impl Running {
         !binfmt::knows_signals(&std::fs::read(&by.interpreter).unwrap_or_default())
     }
 
-    /// Asks the guest's systemd by a command in it, started as any `exec` is. It is not waited for.
-    fn ask_inside(&self, verb: &str) -> Text<()> {
+    /// Asks the guest's init by a command in it, started as any `exec` is. It is not waited for.
+    fn ask_inside(&self, command: &[&str]) -> Text<()> {
         let own = std::env::current_exe().map_err(text)?;
         let mut words: Vec<OsString> = vec!["--root".into(), self.store.root().into(), "exec".into()];
-        words.extend([self.name()?.as_str(), "--", "systemctl", "--no-block", verb].map(OsString::from));
+        words.extend([self.name()?.as_str(), "--"].map(OsString::from));
+        words.extend(command.iter().map(OsString::from));
         if self.store.root() == Store::at(None).root() {
             words.drain(..2);
         }
@@ -246,27 +249,7 @@ impl Running {
 
     /// Whether there is a machined that guests are made known to.
     fn registered(&self) -> bool {
-        self.scope.is_some() && Path::new("/run/dbus/system_bus_socket").exists()
-    }
-
-    /// Makes the guest known to machined, where it runs; that a host without it has no such list is no error.
-    fn register(&self) {
-        if !self.registered() {
-            return;
-        }
-        let tool = Tool::new("busctl").args(machined(&self.run.machine, &self.record.uuid, self.run.leader));
-        // Not waited for: a slow bus must not hold the guest up. The child is reaped with the monitor.
-        let _ = tool.spawn();
-    }
-
-    /// Makes machined forget the run that has ended: it would keep it as long as its scope lives, which is the next run's too, and
-    /// would not take that for another machine. Waited for, so that the two calls come in their order.
-    fn unregister(&self) {
-        if self.registered() {
-            let manager = ["org.freedesktop.machine1", "/org/freedesktop/machine1", "org.freedesktop.machine1.Manager"];
-            let tool = Tool::new("busctl").args(["call", "--quiet", "--timeout=5"]).args(manager);
-            let _ = tool.args(["UnregisterMachine", "s", &self.run.machine]).output();
-        }
+        self.scope.is_some() && machined::runs()
     }
 
     fn write_run(&self) -> Text<()> {
@@ -320,6 +303,7 @@ impl Guest for Running {
         self.run.backend = self.backend.name().into();
         self.run.ready = false;
         self.run.stopping = false;
+        self.calm = Calm::default();
         self.run.started = now();
         self.take_ids()?;
         self.make_cage()?;
@@ -335,8 +319,17 @@ impl Guest for Running {
         self.run.leader_start = ns::start_time(leader).unwrap_or_default();
         self.open_gate()?;
         fail::point("run-record").map_err(text)?;
-        self.register();
+        if self.registered() {
+            machined::register(&self.run.machine, &self.record.uuid, self.run.leader);
+        }
         self.write_run()
+    }
+
+    fn looks_up(&mut self) -> Option<bool> {
+        if self.record.init.tells() {
+            return None;
+        }
+        Some(self.calm.look(&self.run.cage.pids(), self.run.leader))
     }
 
     fn ready(&mut self) -> Text<()> {
@@ -349,17 +342,20 @@ impl Guest for Running {
         if self.run.leader == 0 {
             return Err("the guest's init does not run yet".into());
         }
-        // systemd(1), "SIGNALS": SIGRTMIN+4 powers off, SIGINT (Ctrl-Alt-Del) reboots.
-        let signal = if how == How::Reboot { Signal::SIGINT as i32 } else { libc::SIGRTMIN() + 4 };
-        if how == How::Poweroff && self.loses_realtime_signals() {
-            self.ask_inside("poweroff")?;
-        } else {
-            let pidfd = ns::pidfd(self.run.leader).map_err(text)?;
-            // Verbs do not ask a paused guest, but the host's shutdown does, and it must hear that.
-            if self.run.cage.is_frozen() {
-                self.run.cage.freeze(false).map_err(text)?;
+        let mut request = self.record.init.request(how == How::Reboot);
+        if matches!(request, Request::Signal(n) if n >= libc::SIGRTMIN()) && self.loses_realtime_signals() {
+            request = Request::Command(&["systemctl", "--no-block", "poweroff"]);
+        }
+        // Verbs do not ask a paused guest, but the host's shutdown does, and it must hear that.
+        if self.run.cage.is_frozen() {
+            self.run.cage.freeze(false).map_err(text)?;
+        }
+        match request {
+            Request::Command(words) => self.ask_inside(words)?,
+            Request::Signal(signal) => {
+                let pidfd = ns::pidfd(self.run.leader).map_err(text)?;
+                ns::signal_pidfd(&pidfd, signal).map_err(text)?;
             }
-            ns::signal_pidfd(&pidfd, signal).map_err(text)?;
         }
         self.run.stopping = true;
         self.write_run()
@@ -384,7 +380,9 @@ impl Guest for Running {
         if self.action(how) != Action::Restart {
             return Outcome::Over(how);
         }
-        self.unregister();
+        if self.registered() {
+            machined::forget(&self.run.machine);
+        }
         Outcome::Again
     }
 
@@ -421,20 +419,6 @@ fn find_leader(cage: &Cage, inner: i32) -> Option<i32> {
     })
 }
 
-/// busctl's words for machined's RegisterMachine (org.freedesktop.machine1(5)): name, 128-bit id, service, class, leader, root.
-fn machined(machine: &str, uuid: &str, leader: i32) -> Vec<OsString> {
-    let hex = uuid.replace('-', "");
-    let bytes = (0..hex.len() / 2).filter_map(|i| u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).ok());
-    let mut words: Vec<OsString> = ["call", "--quiet", "org.freedesktop.machine1", "/org/freedesktop/machine1"]
-        .into_iter()
-        .chain(["org.freedesktop.machine1.Manager", "RegisterMachine", "sayssus", machine, "16"])
-        .map(OsString::from)
-        .collect();
-    words.extend(bytes.map(|b| b.to_string().into()));
-    words.extend(["pronto", "container", &leader.to_string(), ""].map(OsString::from));
-    words
-}
-
 /// What tells the machines of two stores apart: eight hex digits of the store's path.
 pub fn root_tag(root: &Path) -> String {
     use std::os::unix::ffi::OsStrExt;
@@ -445,17 +429,6 @@ pub fn root_tag(root: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn machined_gets_the_id_byte_by_byte() {
-        let words = machined("pronto-01234567-3", "00ff0a00-0000-0000-0000-000000000010", 42);
-        let text: Vec<&str> = words.iter().map(|w| w.to_str().unwrap()).collect();
-        assert_eq!(
-            text.join(" "),
-            "call --quiet org.freedesktop.machine1 /org/freedesktop/machine1 org.freedesktop.machine1.Manager \
-             RegisterMachine sayssus pronto-01234567-3 16 0 255 10 0 0 0 0 0 0 0 0 0 0 0 0 16 pronto container 42 "
-        );
-    }
 
     #[test]
     fn stores_have_tags_of_their_own() {

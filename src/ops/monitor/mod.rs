@@ -3,7 +3,9 @@
 //! mount of a domain is made by the child that becomes the backend's program, in that child's mount namespace, so nothing
 //! is left when any of them is killed.
 
+mod calm;
 mod guest;
+mod machined;
 pub(super) mod personal;
 mod spawn;
 mod stage;
