@@ -61,7 +61,7 @@ PY
 )
     title "to READY=1, arm64: pronto create --wait / plain systemd-nspawn (same layers, drop-in, overlay, --notify-ready)"
     local fresh="umount $upper/m; rm -rf $upper; mkdir -p $upper/u $upper/w $upper/m; mount -t overlay o -o lowerdir=$layers,upperdir=$upper/u,workdir=$upper/w $upper/m; systemd-id128 new >$upper/m/etc/machine-id"
-    bench "nspawn=SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 $HERE/bootready.py $upper/m --setenv=QEMU_RTSIG_MAP='34 34 20'##$fresh" \
+    bench "nspawn=SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 $HERE/bootready.py $upper/m --setenv=QEMU_RTSIG_MAP='32 61 2,34 34 27'##$fresh" \
         "pronto=$pronto create --wait --rm --name bench --arch arm64 $image##$pronto destroy bench"
     $pronto destroy bench || true
     $pronto delete ready
