@@ -250,7 +250,7 @@ fn a_distributions_entry_is_described() {
     privately("a_distributions_entry_is_described", |bench| {
         let row = bench.host.status(&bench.arm64).unwrap();
         assert_eq!(row.entry, None);
-        assert_eq!(row.problems[0].text, "not registered");
+        assert_eq!(row.problems[0].text, "not registered on this host");
         bench.registry().add(&Entry::parse(DEBIANS).unwrap()).unwrap();
         let row = bench.host.status(&bench.arm64).unwrap();
         assert!(!row.ours && !row.setuid && row.entry.as_deref() == Some("qemu-aarch64"));

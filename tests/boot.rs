@@ -40,6 +40,8 @@ mod oneoff;
 mod systems;
 #[path = "boot/tar.rs"]
 mod tar;
+#[path = "boot/traps.rs"]
+mod traps;
 #[path = "boot/userns.rs"]
 mod userns;
 #[path = "boot/verbs.rs"]
@@ -61,6 +63,7 @@ fn main() -> std::process::ExitCode {
             systems::CASES,
             emulation::CASES,
             cpu::CASES,
+            traps::CASES,
             oneoff::CASES,
             exec::CASES,
             console::CASES,

@@ -84,6 +84,11 @@ pub fn bake(program: &[u8], options: &[(&str, &str)]) -> Result<Vec<u8>, Unfit> 
     Ok(out)
 }
 
+/// Whether a program can have options baked in, told by its first 64 KiB. Errors: as [`bake`].
+pub fn fits(prefix: &[u8]) -> Result<(), Unfit> {
+    Elf::of(prefix).map(|_| ())
+}
+
 /// The new entry at `address`, with its strings behind it.
 fn code(address: u64, entry: u64, options: &[(&str, &str)]) -> Result<Vec<u8>, Unfit> {
     let words: Vec<&str> = options.iter().flat_map(|(name, value)| [*name, *value]).collect();

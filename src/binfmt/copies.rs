@@ -3,6 +3,7 @@
 //! that it was made of, in the mount namespace of the process that registers it, and there alone.
 
 use std::fs::{File, FileTimes};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -46,6 +47,14 @@ pub fn copy(interpreter: &Path, cpu: Option<&str>, dir: &Path) -> Result<PathBuf
     Ok(path)
 }
 
+/// Whether there can be a copy of an interpreter. Errors: as [`copy`].
+pub fn can_copy(interpreter: &Path) -> Result<(), String> {
+    let mut prefix = Vec::new();
+    let read = File::open(interpreter).and_then(|file| file.take(crate::elf::PREFIX).read_to_end(&mut prefix));
+    read.map_err(|e| format!("cannot be read: {e}"))?;
+    super::bake::fits(&prefix).map_err(|e| e.to_string())
+}
+
 /// Whether an interpreter can be told to keep real-time signals: its program is asked, not its version.
 pub fn knows_signals(program: &[u8]) -> bool {
     const VARIABLE: &[u8] = b"QEMU_RTSIG_MAP";
@@ -78,8 +87,10 @@ mod tests {
         let cache = dir.path().join("cache");
         fs::write_volatile(&source, b"#!/bin/sh\n", 0o755).unwrap();
         assert!(copy(&source, None, &cache).unwrap_err().contains("x86-64"));
+        assert!(can_copy(&source).unwrap_err().contains("x86-64"));
         assert!(!cache.exists(), "nothing is left of what cannot be");
         fs::write_volatile(&source, &super::super::bake::tests::teller(), 0o755).unwrap();
+        assert_eq!(can_copy(&source), Ok(()));
         let first = copy(&source, Some("a"), &cache).unwrap();
         assert_eq!(copy(&source, Some("a"), &cache).unwrap(), first);
         let other = copy(&source, Some("b"), &cache).unwrap();

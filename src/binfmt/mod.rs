@@ -30,7 +30,7 @@ mod private;
 mod register;
 mod status;
 
-pub use copies::{SIGNALS, copy, knows_signals};
+pub use copies::{SIGNALS, can_copy, copy, knows_signals};
 pub use data::{for_profile, shipped};
 pub use demands::{Level, Problem, demands};
 pub use entry::{Entry, Flags, Kind, LineError};

@@ -152,7 +152,7 @@ impl Host {
     }
 
     fn nothing_wins(&self, profile: &Profile, mounted: bool, all: &[Registered], row: &mut Row) {
-        let register = || format!("pronto binfmt register {} (create does it for this boot)", profile.name);
+        let register = || format!("pronto binfmt register {} (guests need none: they have their own)", profile.name);
         if mounted && !self.registry.is_enabled() {
             let enable = format!("echo 1 > {}", self.registry.dir().join("status").display());
             row.problems.push(warning("binfmt_misc is disabled as a whole", || enable));
@@ -164,7 +164,7 @@ impl Host {
                 .push(warning("its file in binfmt.d is not in force (something flushed the entries)", register));
         }
         match interpreter::best(profile, &self.profiles, self.cache.as_deref()) {
-            Ok(_) if row.problems.is_empty() => row.problems.push(warning("not registered", register)),
+            Ok(_) if row.problems.is_empty() => row.problems.push(warning("not registered on this host", register)),
             Ok(_) => {}
             Err(error) => {
                 let package = error.package().map(|p| format!("install {p}")).unwrap_or_default();

@@ -4,11 +4,15 @@
 use std::collections::BTreeMap;
 
 use super::{Finding, Level};
+use crate::backend::nspawn::emulation;
 use crate::binfmt::{self, Host, Level as Grade, Problem, Row, Version};
-use crate::ops::{Ctx, registry};
+use crate::ops::{Ctx, isolation, registry};
 use crate::sys::host;
 
 const AREA: &str = "interpreters";
+
+/// A systemd as demanding as any.
+const NEWEST: u32 = 257;
 
 pub(super) fn findings(ctx: &Ctx) -> Vec<Finding> {
     let profiles = match registry::profiles() {
@@ -24,19 +28,35 @@ pub(super) fn findings(ctx: &Ctx) -> Vec<Finding> {
         Ok(rows) => all.extend(registered(&rows)),
         Err(error) => all.push(Finding::new("binfmt", Level::Unknown, error.to_string()).cure("look as root")),
     }
+    all.push(own_registries(isolation::can_be_private()));
     all
+}
+
+/// Whether foreign guests leave a trace on the host.
+fn own_registries(can: std::result::Result<(), String>) -> Finding {
+    match can {
+        Ok(()) => Finding::new("binfmt", Level::Ok, "foreign guests have a registry of interpreters of their own"),
+        Err(why) => Finding::new("binfmt", Level::Warn, format!("foreign guests need this host's registry: {why}"))
+            .cure("nothing is wrong with that, but their interpreters are seen on the host, for this boot"),
+    }
 }
 
 /// Versions by the architectures that they run, and what is known to fail with them.
 fn installed(host: &Host) -> Vec<Finding> {
     let mut versions: BTreeMap<(Version, bool), Vec<&str>> = BTreeMap::new();
+    let mut plain: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     let (mut native, mut missing, mut unfit) = (Vec::new(), Vec::new(), Vec::new());
     for profile in &host.profiles {
         let name = profile.name.as_str();
         match binfmt::runs_itself(profile) {
             Ok(true) => native.push(name),
             _ => match binfmt::best(profile, &host.profiles, host.cache.as_deref()) {
-                Ok(best) => versions.entry((best.version, best.pie)).or_default().push(name),
+                Ok(best) => {
+                    versions.entry((best.version, best.pie)).or_default().push(name);
+                    if let Err(why) = binfmt::can_copy(&best.path) {
+                        plain.entry(why).or_default().push(name);
+                    }
+                }
                 Err(error @ binfmt::Error::Unfit { .. }) => unfit.push(error),
                 Err(_) => missing.push(name),
             },
@@ -46,6 +66,7 @@ fn installed(host: &Host) -> Vec<Finding> {
     for ((version, pie), arches) in &versions {
         all.extend(judge(*version, *pie, arches, host::kernel_version()));
     }
+    all.extend(plain.iter().map(|(why, arches)| uncopied(why, arches)));
     let install = "install qemu-user (Debian: from trixie-backports, for version 11)";
     all.extend(unfit.iter().map(|e| Finding::new(AREA, Level::Warn, e.to_string()).cure(install)));
     if !missing.is_empty() {
@@ -61,10 +82,27 @@ fn judge(version: Version, pie: bool, arches: &[&str], kernel: (u32, u32, u32)) 
     let (major, minor, patch) = version;
     let what = format!("qemu-user {major}.{minor}.{patch} for {}", arches.join(", "));
     let mut all = vec![Finding::new(AREA, Level::Ok, what)];
+    if let Some(what) = emulation::warning(NEWEST, version) {
+        let what = format!("qemu-user {major}.{minor}.{patch}: of a guest with systemd 254 or newer, {what}");
+        all.push(
+            Finding::new(AREA, Level::Warn, what)
+                .cure("install qemu-user 11.1 or newer (Debian: from trixie-backports)"),
+        );
+    }
     let problems = binfmt::demands(version, pie, kernel, Some(256), Some((2, 42)));
     let newer = |p: &Problem| if p.grade_is_fatal() { format!("{} (and newer)", p.text) } else { p.text.clone() };
     all.extend(problems.iter().map(|p| Finding::new(AREA, Level::Warn, newer(p)).cure(p.cure.clone())));
     all
+}
+
+/// Interpreters of which there can be no copy with options baked in, and why.
+fn uncopied(why: &str, arches: &[&str]) -> Finding {
+    let what = format!(
+        "the interpreter for {} takes no options with it ({why}): --cpu and --board reach only processes that keep their \
+         environment, and setuid programs obey the caller's QEMU_* variables",
+        arches.join(", ")
+    );
+    Finding::new(AREA, Level::Warn, what).cure("install Debian's qemu-user, which is static, on an amd64 host")
 }
 
 impl Problem {
@@ -124,7 +162,8 @@ mod tests {
         };
         assert_eq!(told((11, 1, 3), true), ["Ok qemu-user 11.1.3 for arm64"]);
         let ten = told((10, 0, 2), true);
-        assert!(ten.len() == 2 && ten[1].starts_with("Warn qemu-user 10.0.2 is too old for glibc 2.42"), "{ten:?}");
+        assert!(ten.len() == 3 && ten[2].starts_with("Warn qemu-user 10.0.2 is too old for glibc 2.42"), "{ten:?}");
+        assert!(ten[1].contains("DynamicUser="), "{ten:?}");
         let seven = told((7, 2, 15), false).join("\n");
         for word in ["systemd 256", "glibc 2.42", "fixed address", "Go 1.23"] {
             assert!(seven.contains(word), "{word}: {seven}");

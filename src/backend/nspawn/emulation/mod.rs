@@ -38,7 +38,7 @@ pub fn layer(systemd: u32, qemu: Version) -> Vec<(String, String)> {
 /// What a guest's user should be told of what its services lack: nothing while they have a sandbox.
 pub fn warning(systemd: u32, qemu: Version) -> Option<&'static str> {
     settings::sandbox_fails(systemd, qemu)
-        .then_some("its services run without a sandbox, and those with DynamicUser= fail (qemu-user 11.1 can do both)")
+        .then_some("its services run without a sandbox, and those with DynamicUser= fail (qemu-user 11.1 does better)")
 }
 
 #[cfg(test)]

@@ -1,0 +1,117 @@
+//! What goes wrong under emulation elsewhere, each with a test that fails without its cure. What a newcomer would get wrong: most of them
+//! are cured by flags of the registry's entry (P, O, C, F), by its mask, or by the registry's being the guest's own; nothing here asks how.
+
+use std::path::Path;
+
+use crate::common::elf::{Cpu, program};
+use crate::common::fixtures::{BARE_ARM64, BOOKWORM_ARM64, BOOKWORM_ARMHF, OTHER_INITS_ARM64};
+use crate::common::harness::cases;
+use crate::common::pronto::{Pronto, scratch};
+use crate::common::skip;
+
+cases! {
+    Together: unreadable_programs_run, names_are_kept, appimages_run, a_preloaded_library_is_the_guests, long_directories_are_read_in_32_bits;
+    Alone: the_hosts_registry_may_be_flushed;
+}
+
+/// A program that its caller may execute and not read: the interpreter gets it opened (flag O).
+fn unreadable_programs_run() {
+    let pronto = Pronto::fresh();
+    let script = "install -m 0711 /bin/uname /usr/local/bin/hidden && exec setpriv --reuid=1000 --clear-groups \
+                  sh -c 'cat /usr/local/bin/hidden >/dev/null 2>&1 && echo readable; /usr/local/bin/hidden -m'";
+    pronto
+        .cmd(["run", "--arch", "arm64"])
+        .arg(BARE_ARM64.tree())
+        .args(["--", "sh", "-c", script])
+        .run()
+        .ok()
+        .prints("aarch64");
+}
+
+/// A program that does what it is called by (flag P), also by a name that is no file's.
+fn names_are_kept() {
+    let pronto = Pronto::fresh();
+    let script =
+        "ln -s /bin/busybox /tmp/basename && /tmp/basename /a/b && bash -c 'exec -a dirname /bin/busybox /a/b'";
+    let run = pronto.cmd(["run", "--arch", "arm64"]).arg(OTHER_INITS_ARM64.tree()).args(["--", "sh", "-c", script]);
+    run.run().ok().prints("b\n/a");
+}
+
+/// AppImages have a mark in bytes 8 to 10 of their ELF header, which most masks take for another ABI.
+fn appimages_run() {
+    let (pronto, tree) = (Pronto::fresh(), scratch("appimage"));
+    let mut image = program(Cpu::Arm64, b"unpacked\n", 0);
+    image[8..11].copy_from_slice(b"AI\x02");
+    ::pronto::sys::fs::write_volatile(&tree.join("app"), &image, 0o755).unwrap();
+    pronto.cmd(["run", "--arch", "arm64"]).arg(&tree).arg("/app").run().ok().prints("unpacked");
+}
+
+/// `/etc/ld.so.preload` names a library of the guest's CPU: the interpreter, which is static, must not try to load it, and the
+/// guest's programs must.
+fn a_preloaded_library_is_the_guests() {
+    let pronto = Pronto::fresh();
+    let script = "echo /lib/aarch64-linux-gnu/libresolv.so.2 >/etc/ld.so.preload; cat /proc/self/maps | grep -c libresolv >/run/n; \
+                  [ $(cat /run/n) -gt 0 ] && uname -m 2>&1";
+    pronto
+        .cmd(["run", "--arch", "arm64"])
+        .arg(BARE_ARM64.tree())
+        .args(["--", "sh", "-c", script])
+        .run()
+        .ok()
+        .prints("aarch64");
+}
+
+/// ext4 tells positions in a directory in 64 bits, which a 32-bit getdents(2) cannot hold (EOVERFLOW). The calls are made by number,
+/// since Debian's own programs use the 64-bit ones.
+fn long_directories_are_read_in_32_bits() {
+    let pronto = Pronto::fresh();
+    // getdents 141, _llseek 140 of 32-bit ARM; a record is inode, position, length, name.
+    let script = r#"
+mkdir '/many'; for my $n (1 .. 3000) { open my $f, '>', "/many/$n" or die; }
+for my $dir ('/many', '/usr/share/doc') {
+    open my $d, '<', $dir or die "$dir: $!"; my ($count, $buffer) = (0, "\0" x 32768);
+    while (1) {
+        my $got = syscall(141, fileno $d, $buffer, 32768);
+        die "$dir: $!\n" if $got < 0; last unless $got;
+        for (my $at = 0; $at < $got;) { my ($ino, $off, $len) = unpack 'LLS', substr $buffer, $at, 10; $count++; $at += $len; }
+    }
+    print $dir, ' ', $count > ($dir eq '/many' ? 3001 : 50) ? "all\n" : "$count\n";
+}"#;
+    let run = pronto.cmd(["run", "--arch", "armhf"]).arg(BOOKWORM_ARMHF.tree()).args(["--", "perl", "-e", script]);
+    run.run().ok().prints("/many all\n/usr/share/doc all");
+}
+
+/// systemd-binfmt begins by removing every entry there is, somebody else's package runs it, and another tool registers itself for the
+/// same programs: a guest does not notice.
+fn the_hosts_registry_may_be_flushed() {
+    let registry = Path::new("/proc/sys/fs/binfmt_misc");
+    let others = std::fs::read_dir(registry).unwrap().flatten().map(|e| e.file_name().to_string_lossy().into_owned());
+    if others.into_iter().any(|n| n != "register" && n != "status" && !n.starts_with("pronto-")) {
+        skip!("this host has entries of its own, which a test must not take away");
+    }
+    let pronto = Pronto::fresh();
+    pronto.create("guest", BOOKWORM_ARM64.tree(), &["--arch", "arm64"]);
+    kernel("status", "-1");
+    assert_eq!(pronto.exec("guest", &["uname", "-m"]), "aarch64", "flushed");
+    let magic = r"\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00";
+    kernel("register", &format!(":ring-other-tool:M::{magic}::/bin/false:F"));
+    let asked = pronto.run([
+        "exec",
+        "guest",
+        "--",
+        "sh",
+        "-c",
+        "uname -m; systemctl restart dbus.service; systemctl is-system-running",
+    ]);
+    kernel("ring-other-tool", "-1");
+    asked.ok().prints("aarch64\nrunning");
+    pronto.run(["destroy", "guest"]).ok();
+}
+
+/// Writes to a file of the host's registry, as systemd-binfmt and packages' scripts do.
+fn kernel(file: &str, text: &str) {
+    use std::io::Write;
+    let path = Path::new("/proc/sys/fs/binfmt_misc").join(file);
+    let mut opened = std::fs::OpenOptions::new().write(true).open(&path).unwrap_or_else(|e| panic!("{file}: {e}"));
+    opened.write_all(text.as_bytes()).unwrap_or_else(|e| panic!("{file}: {e}"));
+}
