@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -124,6 +125,8 @@ const RECORD: &str = "domain.json";
 /// The ends of the names of directories that are being made, and removed.
 const NEW: &str = ".new";
 const REMOVED: &str = ".removed";
+/// A removal takes no longer than this over a run directory.
+const SETTLED: Duration = Duration::from_secs(60);
 
 impl Store {
     /// Takes the store's lock: for milliseconds only.
@@ -146,7 +149,7 @@ impl Store {
         let half = self.domains().join(format!(".{}{NEW}", record.uuid));
         let made = (|| {
             fs::private_dir(&half).map_err(Error::io(&half))?;
-            let lock = self.lock_run(name, record)?;
+            let lock = self.try_lock_run(&record.uuid)?.ok_or_else(|| Error::Busy(name.to_string()))?;
             write_json(&half.join(RECORD), record, !record.spec.rm)?;
             std::fs::rename(&half, &dir).map_err(Error::io(&dir))?;
             Ok(lock)
@@ -161,8 +164,12 @@ impl Store {
     /// Removes the directories of domains that killed processes were making or removing. Errors: as readdir(3), unlink(2).
     pub fn remove_unfinished(&self) -> Result<()> {
         for (uuid, dir) in self.unfinished()? {
-            // Nobody is between making a directory and taking its lock while this is held.
+            // Nobody is between making a directory and taking its lock while this is held, nor between removing the two.
             let held = self.hold()?;
+            if !dir.exists() {
+                // Somebody else has finished it since we looked, and a lock made now would bring its run back.
+                continue;
+            }
             let Some(_lock) = self.try_lock_run(&uuid)? else { continue };
             drop(held);
             fs::remove_tree(&dir).map_err(Error::io(&dir))?;
@@ -172,8 +179,10 @@ impl Store {
     }
 
     /// Removes the run directories of domains that are gone: what a process leaves that is killed at the very end of a removal.
-    /// Nothing is removed while a domain cannot be read, since it may be its. Errors: as readdir(3), unlink(2).
+    /// Nothing is removed while a domain cannot be read, since it may be its, and nothing that changed a moment ago, since its owner
+    /// may be at it: no lock is made here, which could come between the owner's last steps. Errors: as readdir(3), unlink(2).
     pub fn remove_ownerless_runs(&self) -> Result<()> {
+        // Nobody makes a domain while this is held.
         let held = self.hold()?;
         let mut damaged = false;
         let mut owned: BTreeSet<String> =
@@ -182,9 +191,10 @@ impl Store {
         let runs = std::fs::read_dir(self.runs()).into_iter().flatten().flatten();
         let names = runs.filter_map(|entry| entry.file_name().into_string().ok());
         for uuid in names.filter(|uuid| !damaged && !owned.contains(uuid)) {
-            // Held: its owner is about to remove it.
-            if let Some(_lock) = self.try_lock_run(&uuid)? {
-                self.remove_run(&uuid)?;
+            let (run, lock) = (self.run_dir(&uuid), self.run_dir(&uuid).join("lock"));
+            let age = std::fs::metadata(&run).and_then(|m| m.modified()).ok().and_then(|t| t.elapsed().ok());
+            if age.is_some_and(|age| age >= SETTLED) && !Lock::is_held(&lock).unwrap_or(true) {
+                fs::remove_tree(&run).map_err(Error::io(&run))?;
             }
         }
         drop(held);
@@ -209,6 +219,8 @@ impl Store {
 
     /// Takes the lock of a domain that does not run. Errors: [`Error::Busy`] when somebody else has it.
     pub fn lock_run(&self, name: &Name, record: &Record) -> Result<Lock> {
+        // Never in a directory that is half gone: see `remove_run`.
+        let _held = self.hold()?;
         self.try_lock_run(&record.uuid)?.ok_or_else(|| Error::Busy(name.to_string()))
     }
 
@@ -294,8 +306,10 @@ impl Store {
         self.remove_run(uuid)
     }
 
-    /// Removes what belongs to a run. The caller holds its lock.
+    /// Removes what belongs to a run. The caller holds its lock, and not the store's: under that one it is done, so that nobody who
+    /// finishes the work of the dead takes a lock in a directory that is half gone.
     pub fn remove_run(&self, uuid: &str) -> Result<()> {
+        let _held = self.hold()?;
         let run = self.run_dir(uuid);
         fs::remove_tree(&run).map_err(Error::io(&run))
     }
@@ -440,9 +454,19 @@ mod tests {
         drop(store.reserve(&name, &kept).unwrap());
         let lock = store.reserve(&other, &gone).unwrap();
         std::fs::remove_dir_all(store.domain("gone")).unwrap();
+        let age = || {
+            let hour = std::time::SystemTime::now() - Duration::from_secs(3600);
+            let dir = std::fs::File::open(store.run_dir(&gone.uuid)).unwrap();
+            dir.set_times(std::fs::FileTimes::new().set_modified(hour)).unwrap();
+        };
+        age();
         store.remove_ownerless_runs().unwrap();
         assert!(store.run_dir(&gone.uuid).exists(), "whoever holds its lock removes it");
         drop(lock);
+        crate::sys::fs::write_volatile(&store.run_dir(&gone.uuid).join("run.json"), b"{}", 0o600).unwrap();
+        store.remove_ownerless_runs().unwrap();
+        assert!(store.run_dir(&gone.uuid).exists(), "its owner may be at it");
+        age();
         crate::sys::fs::write_volatile(&store.domain("kept").join(RECORD), b"damaged", 0o600).unwrap();
         store.remove_ownerless_runs().unwrap();
         assert!(store.run_dir(&gone.uuid).exists(), "it may be the damaged one's");
