@@ -225,16 +225,17 @@ fn prepare_again(ctx: &Ctx, domain: &mut Domain) -> Result<()> {
     let facts = facts::of(ctx, &domain.record.artifact, &profiles)?;
     inspect::check(&facts, profiles.find(&domain.record.arch).ok())?;
     let Some(profile) = facts.profile.as_deref().and_then(|p| profiles.find(p).ok()) else { return Ok(()) };
-    let layer = domain.record.emulated.as_ref().is_some_and(|e| e.layer);
     domain.record.init = facts.init.as_ref().map(|i| i.kind).unwrap_or_default();
     let isolation = isolation::decide(ctx, &domain.record.spec, &domain.record.artifact)?;
     domain.record.userns = isolation.userns;
     let spec = &domain.record.spec;
-    domain.record.emulated =
-        interpreter::ensure(ctx, &profiles, profile, &facts, spec, isolation.private)?.map(|mut by| {
-            by.layer = layer;
-            by
-        });
+    let mut by = interpreter::ensure(ctx, &profiles, profile, &facts, spec, isolation.private)?;
+    if let Some(by) = &mut by {
+        // What it resets depends on the interpreter's version, too.
+        let dir = ctx.store.domain(domain.name.as_str()).join("emulation");
+        by.layer = interpreter::write_layer(&dir, &facts, by)?;
+    }
+    domain.record.emulated = by;
     Ok(ctx.store.write_record(&domain.name, &domain.record)?)
 }
 

@@ -9,7 +9,7 @@ use crate::common::fixtures::{BOOKWORM_ARM64, BULLSEYE_ARM64, Recipe, TRIXIE_ARM
 use crate::common::harness::cases;
 use crate::common::oci::{Codec, Image, Layout};
 use crate::common::pronto::{Pronto, scratch};
-use crate::common::{read, secs};
+use crate::common::{read, secs, write};
 
 cases! {
     Together: bullseye_resets_what_fails, bookworm_resets_what_fails, trixie_resets_what_fails, it_reaches_every_unit,
@@ -94,6 +94,13 @@ loginctl enable-linger tester"#;
     own.prints("running");
     pronto.cmd(user).args(["--failed", "--no-legend"]).run().ok().prints("");
     assert_eq!(pronto.exec("guest", &["systemctl", "is-system-running"]), "running");
+    pronto.run(["shutdown", "-w", "guest"]).ok();
+    // The host's QEMU may be another one when it starts again.
+    let layer = pronto.root().join("domains/guest/emulation/usr/lib/systemd/system/service.d/zzz-pronto.conf");
+    let text = read(&layer);
+    write(&layer, "[Service]\nPrivateTmp=no\n");
+    pronto.run(["start", "guest"]).ok();
+    assert_eq!(read(&layer), text, "it is made anew");
     pronto.run(["destroy", "guest"]).ok();
 }
 

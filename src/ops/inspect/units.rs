@@ -1,5 +1,5 @@
 //! Services of a tree that need namespaces which no setting can do without: read from the units that are enabled, without running
-//! any of them. What a newcomer would get wrong: a unit that is merely installed starts never, so only what some target wants counts
+//! any of them. What a newcomer would get wrong: a unit that is merely installed never starts, so only what some target wants counts
 //! (and the service behind a socket, a timer or a path that it wants); a program may build namespaces itself, of which its unit
 //! says nothing.
 

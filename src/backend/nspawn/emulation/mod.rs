@@ -10,7 +10,7 @@ mod settings;
 
 use settings::Setting;
 
-/// QEMU's version.
+/// QEMU's version, as the room binfmt has it; rooms of one floor do not know each other.
 pub type Version = (u32, u32, u32);
 
 /// The managers of a guest, by their directories of units.
