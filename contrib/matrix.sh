@@ -33,7 +33,7 @@ mkdir -p -m 0700 "$root"
 pronto() { "$pronto" --root "$root" "$@"; }
 inside() { pronto exec matrix -- "$@" 2>/dev/null; }
 now() { date +%s.%N; }
-since() { printf '%.1f' "$(echo "$(now) - $1" | bc)"; }
+since() { awk -v from="$1" -v to="$(now)" 'BEGIN { printf "%.1f", to - from }'; }
 clean() { pronto destroy matrix >/dev/null 2>&1; pronto delete matrix >/dev/null 2>&1; }
 trap clean EXIT
 

@@ -4,9 +4,10 @@
 use std::path::Path;
 
 use crate::common::elf::{Cpu, program};
-use crate::common::fixtures::{BARE_ARM64, BOOKWORM_ARM64, BOOKWORM_ARMHF, OTHER_INITS_ARM64};
+use crate::common::fixtures::{BARE_ARM64, BOOKWORM_ARM64, BOOKWORM_ARMHF, OTHER_INITS_ARM64, Recipe};
 use crate::common::harness::cases;
 use crate::common::pronto::{Pronto, scratch};
+use crate::common::run::Out;
 use crate::common::skip;
 
 cases! {
@@ -14,27 +15,25 @@ cases! {
     Alone: the_hosts_registry_may_be_flushed;
 }
 
+/// What a script says in an arm64 system without an init. Panics unless it ends with 0.
+fn in_a_shell(recipe: Recipe, script: &str) -> Out {
+    let pronto = Pronto::fresh();
+    let run = pronto.cmd(["run", "--arch", "arm64"]).arg(recipe.tree()).args(["--", "sh", "-c", script]);
+    run.run().ok()
+}
+
 /// A program that its caller may execute and not read: the interpreter gets it opened (flag O).
 fn unreadable_programs_run() {
-    let pronto = Pronto::fresh();
     let script = "install -m 0711 /bin/uname /usr/local/bin/hidden && exec setpriv --reuid=1000 --clear-groups \
                   sh -c 'cat /usr/local/bin/hidden >/dev/null 2>&1 && echo readable; /usr/local/bin/hidden -m'";
-    pronto
-        .cmd(["run", "--arch", "arm64"])
-        .arg(BARE_ARM64.tree())
-        .args(["--", "sh", "-c", script])
-        .run()
-        .ok()
-        .prints("aarch64");
+    in_a_shell(BARE_ARM64, script).prints("aarch64");
 }
 
 /// A program that does what it is called by (flag P), also by a name that is no file's.
 fn names_are_kept() {
-    let pronto = Pronto::fresh();
     let script =
         "ln -s /bin/busybox /tmp/basename && /tmp/basename /a/b && bash -c 'exec -a dirname /bin/busybox /a/b'";
-    let run = pronto.cmd(["run", "--arch", "arm64"]).arg(OTHER_INITS_ARM64.tree()).args(["--", "sh", "-c", script]);
-    run.run().ok().prints("b\n/a");
+    in_a_shell(OTHER_INITS_ARM64, script).prints("b\n/a");
 }
 
 /// AppImages have a mark in bytes 8 to 10 of their ELF header, which most masks take for another ABI.
@@ -49,16 +48,9 @@ fn appimages_run() {
 /// `/etc/ld.so.preload` names a library of the guest's CPU: the interpreter, which is static, must not try to load it, and the
 /// guest's programs must.
 fn a_preloaded_library_is_the_guests() {
-    let pronto = Pronto::fresh();
     let script = "echo /lib/aarch64-linux-gnu/libresolv.so.2 >/etc/ld.so.preload; cat /proc/self/maps | grep -c libresolv >/run/n; \
                   [ $(cat /run/n) -gt 0 ] && uname -m 2>&1";
-    pronto
-        .cmd(["run", "--arch", "arm64"])
-        .arg(BARE_ARM64.tree())
-        .args(["--", "sh", "-c", script])
-        .run()
-        .ok()
-        .prints("aarch64");
+    in_a_shell(BARE_ARM64, script).prints("aarch64");
 }
 
 /// ext4 tells positions in a directory in 64 bits, which a 32-bit getdents(2) cannot hold (EOVERFLOW). The calls are made by number,
