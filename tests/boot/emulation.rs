@@ -78,12 +78,14 @@ cd /etc/systemd/system
 printf '[Socket]\nListenStream=/run/probe\nPrivateNetwork=yes\nPrivateIPC=yes\n' >probe.socket
 printf '[Service]\nExecStart=/bin/true\n' >probe.service
 for setting in PrivatePIDs=yes PrivateUsers=yes SetCredential=a:b DynamicUser=yes RootDirectory=/; do
-    printf '[Service]\nType=oneshot\nExecStart=/bin/true\nStateDirectory=probe\n%s\n' $setting >${setting%%=*}.service
+    # A state directory each: systemd moves one that a DynamicUser= shares, and they start at once.
+    name=${setting%%=*}
+    printf '[Service]\nType=oneshot\nExecStart=/bin/true\nStateDirectory=%s\n%s\n' $name $setting >$name.service
 done
 # This tree has no pam_systemd, which would say it.
 mkdir user@.service.d; printf '[Service]\nEnvironment=XDG_RUNTIME_DIR=/run/user/%%i\n' >user@.service.d/dir.conf
 systemctl daemon-reload
-systemctl start probe.socket PrivatePIDs PrivateUsers SetCredential DynamicUser RootDirectory && echo started
+systemctl start probe.socket PrivatePIDs PrivateUsers SetCredential DynamicUser RootDirectory && echo started || journalctl -b -p notice --no-pager
 loginctl enable-linger tester"#;
     assert_eq!(pronto.exec("guest", &["sh", "-c", script]), "started");
     let user = ["exec", "-u", "tester", "-e", "XDG_RUNTIME_DIR=/run/user/1000", "guest", "--", "systemctl", "--user"];
