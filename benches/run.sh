@@ -48,21 +48,25 @@ create() {
     $pronto destroy bench || true
 }
 
-# The same layers, the same emulation drop-in, an overlay of the same kind; nspawn's own filter and readiness.
-ready() {
-    $pronto pull --arch arm64 "$image"
-    $pronto new --name ready --arch arm64 "$image" 2>/dev/null || true
-    local layers upper=$BENCH_DIR/disk/ready
+# The same layers, the same emulation drop-ins, an overlay of the same kind; nspawn's own filter and readiness.
+ready() { ready_of arm64; ready_of amd64; }
+
+ready_of() {
+    local arch=$1 layers upper=$BENCH_DIR/disk/ready
+    $pronto pull --arch "$arch" "$image"
+    $pronto new --name ready --arch "$arch" "$image" 2>/dev/null || true
     layers=$(python3 - "$store" <<'PY'
-import json, sys
-record = json.load(open(f"{sys.argv[1]}/domains/ready/domain.json"))
-print(":".join([f"{sys.argv[1]}/domains/ready/emulation"] + [f"{sys.argv[1]}/layers/{l['stored']}" for l in reversed(record["artifact"]["layers"])]))
+import json, os, sys
+domain = f"{sys.argv[1]}/domains/ready"
+record = json.load(open(f"{domain}/domain.json"))
+stored = [f"{sys.argv[1]}/layers/{l['stored']}" for l in reversed(record["artifact"]["layers"])]
+print(":".join([d for d in [f"{domain}/emulation"] if os.path.isdir(d)] + stored))
 PY
 )
-    title "to READY=1, arm64: pronto create --wait / plain systemd-nspawn (same layers, drop-in, overlay, --notify-ready)"
+    title "to READY=1, $arch: pronto create --wait / plain systemd-nspawn (same layers, drop-ins, overlay, --notify-ready)"
     local fresh="umount $upper/m; rm -rf $upper; mkdir -p $upper/u $upper/w $upper/m; mount -t overlay o -o lowerdir=$layers,upperdir=$upper/u,workdir=$upper/w $upper/m; systemd-id128 new >$upper/m/etc/machine-id"
     bench "nspawn=SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 $HERE/bootready.py $upper/m --setenv=QEMU_RTSIG_MAP='32 61 2,34 34 27'##$fresh" \
-        "pronto=$pronto create --wait --rm --name bench --arch arm64 $image##$pronto destroy bench"
+        "pronto=$pronto create --wait --rm --name bench --arch $arch $image##$pronto destroy bench"
     $pronto destroy bench || true
     $pronto delete ready
     umount "$upper/m"

@@ -21,13 +21,14 @@ use nix::sched::CloneFlags;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::passwd::{self, Account};
+use crate::store::domains::Run;
 use crate::sys::caps::{self, Sets};
 use crate::sys::cgroup::{self, Hierarchies};
 use crate::sys::seccomp::Filter;
-use crate::sys::{lock, ns, pty, signal, sock};
+use crate::sys::{lock, ns, pty, signal, sock, systemd_bus};
 
 /// What shall be run, and where. Bytes are kept as they are.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Order {
     /// The guest's init, as the host sees it.
     pub leader: i32,
@@ -45,6 +46,15 @@ pub struct Order {
     pub tty: Option<(u16, u16)>,
     /// The client's TERM.
     pub term: Option<OsString>,
+    /// Run nothing, but ask systemd whether units have failed: the status is 0 when none has.
+    pub ask: bool,
+}
+
+impl Order {
+    /// Nothing yet, to the guest of this run.
+    pub fn to(run: &Run) -> Order {
+        Order { leader: run.leader, leader_start: run.leader_start, ..Order::default() }
+    }
 }
 
 /// What is said back.
@@ -102,6 +112,9 @@ fn serve(socket: &mut UnixStream) -> Result<u8, Failure> {
     }
     let (mut reader, writer) = crate::sys::process::pipe().map_err(fault("pipe"))?;
     let process = ns::spawn(CloneFlags::empty(), move || {
+        if order.ask {
+            return i32::from(!matches!(systemd_bus::failed_units(), Ok(0)));
+        }
         let (why, code) = entered.become_command(&order, terminal.as_ref());
         let mut writer = writer;
         let _ = writer.write_all(&[code]).and_then(|()| writer.write_all(why.as_bytes()));

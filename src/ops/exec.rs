@@ -76,16 +76,19 @@ pub fn attend(run: &Run, command: Command, io_: Io, interrupt: &mut Interrupt) -
     let terminal = io_ == Io::Caller
         && command.tty.unwrap_or_else(|| pty::is_terminal(io::stdin()) && pty::is_terminal(io::stdout()));
     let order = Order {
-        leader: run.leader,
-        leader_start: run.leader_start,
         words: command.words,
         env: command.env,
         user: command.user,
         workdir: command.workdir,
         tty: terminal.then(|| pty::size(io::stdin().as_fd()).unwrap_or((24, 80))),
         term: std::env::var_os("TERM"),
+        ..Order::to(run)
     };
-    let mut session = Session::start(&order, io_).map_err(|e| Error::general("cannot enter the guest").because(e))?;
+    follow(&order, io_, interrupt)
+}
+
+fn follow(order: &Order, io_: Io, interrupt: &mut Interrupt) -> Result<(u8, Vec<u8>)> {
+    let mut session = Session::start(order, io_).map_err(|e| Error::general("cannot enter the guest").because(e))?;
     let output = session.capture(io_);
     let answer = session.serve(interrupt);
     let _ = session.child.wait();
@@ -111,11 +114,21 @@ pub fn failed_units(ctx: &Ctx, name: &Name) -> Vec<String> {
         return Vec::new();
     }
     let (Some(run), Ok(mut interrupt)) = (&domain.run, Interrupt::collect()) else { return Vec::new() };
+    // Mostly there is none, which is known at once.
+    if none_failed(run, &mut interrupt) {
+        return Vec::new();
+    }
     let words = ["systemctl", "list-units", "--state=failed", "--no-legend", "--plain", "--no-pager"];
     let command = Command { words: words.map(OsString::from).to_vec(), tty: Some(false), ..Command::default() };
     let Ok((_, output)) = attend(run, command, Io::Captured, &mut interrupt) else { return Vec::new() };
     let text = String::from_utf8_lossy(&output);
     text.lines().filter_map(|l| l.split_whitespace().next()).map(str::to_owned).collect()
+}
+
+/// Whether the guest's systemd says so itself: no program is started for it.
+fn none_failed(run: &Run, interrupt: &mut Interrupt) -> bool {
+    let order = Order { ask: true, ..Order::to(run) };
+    matches!(follow(&order, Io::Captured, interrupt), Ok((0, _)))
 }
 
 struct Session {

@@ -53,7 +53,7 @@ pub fn of_command(
 }
 
 fn facts_path(ctx: &Ctx, artifact: &Artifact) -> Option<PathBuf> {
-    let mut key = format!("facts 2 of {}", env!("CARGO_PKG_VERSION"));
+    let mut key = format!("facts 3 of {}", env!("CARGO_PKG_VERSION"));
     for layer in &artifact.layers {
         let Layer::Stored(stored) = layer else { return None };
         key += stored;

@@ -124,6 +124,9 @@ pub fn write_layer(dir: &Path, facts: &Facts, by: &Emulated) -> Result<bool> {
         }
         fs::write_volatile(&path, text.as_bytes(), 0o644).map_err(failed)?;
     }
+    for (path, seconds, nanoseconds) in &facts.changed {
+        fs::set_changed(&dir.join(path), *seconds, *nanoseconds).map_err(failed)?;
+    }
     Ok(true)
 }
 

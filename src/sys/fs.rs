@@ -74,6 +74,14 @@ pub fn is_private(path: &Path) -> io::Result<bool> {
     Ok(meta.is_dir() && meta.uid() == nix::unistd::geteuid().as_raw() && meta.mode() & 0o077 == 0)
 }
 
+/// Sets when a directory was last changed, in seconds and nanoseconds since 1970. Errors: as open(2), utimensat(2).
+pub fn set_changed(dir: &Path, seconds: i64, nanoseconds: i64) -> io::Result<()> {
+    use nix::sys::{stat::futimens, time::TimeSpec};
+    let opened = File::open(dir)?;
+    let when = TimeSpec::new(seconds, nanoseconds);
+    Ok(futimens(&opened, &when, &when)?)
+}
+
 /// Removes a tree; one that is not there is fine. Errors: as unlink(2), with everything removed that could be.
 pub fn remove_tree(path: &Path) -> io::Result<()> {
     match std::fs::symlink_metadata(path) {

@@ -24,6 +24,7 @@ pub mod root;
 pub mod seccomp;
 pub mod signal;
 pub mod sock;
+pub mod systemd_bus;
 mod tiny;
 pub mod unpack;
 pub mod userns;

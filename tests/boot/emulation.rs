@@ -13,7 +13,7 @@ use crate::common::{read, secs, write};
 
 cases! {
     Together: bullseye_resets_what_fails, bookworm_resets_what_fails, trixie_resets_what_fails, it_reaches_every_unit,
-              services_that_need_namespaces_are_named;
+              what_does_nothing_is_spared, services_that_need_namespaces_are_named;
 }
 
 /// Every setting that can give a service a namespace of its own, with a value that does. Those that no systemd here knows are told
@@ -103,6 +103,35 @@ loginctl enable-linger tester"#;
     write(&layer, "[Service]\nPrivateTmp=no\n");
     pronto.run(["start", "guest"]).ok();
     assert_eq!(read(&layer), text, "it is made anew");
+    pronto.run(["destroy", "guest"]).ok();
+}
+
+/// What would do nothing at boot is not run; as soon as there is something to do for it, it is.
+fn what_does_nothing_is_spared() {
+    let (pronto, tree) = (Pronto::fresh(), TRIXIE_ARM64.tree());
+    pronto.create("guest", &tree, &["--arch", "arm64"]);
+    let skipped = "systemctl show -P ConditionResult systemd-sysusers systemd-remount-fs ldconfig systemd-update-done";
+    assert_eq!(pronto.exec("guest", &["sh", "-c", skipped]).replace('\n', " ").trim(), "no  no  no  no");
+    let state = "systemctl is-active console-getty systemd-tmpfiles-setup; ls -A /run/systemd/system-generators";
+    assert_eq!(pronto.exec("guest", &["sh", "-c", state]), "active\nactive", "and no generator stays masked");
+    let script = r#"
+printf 'tmpfs /srv tmpfs defaults 0 0\n' >>/etc/fstab
+printf '#!/bin/sh\n### BEGIN INIT INFO\n# Provides: probe\n# Required-Start:\n# Required-Stop:\n# Default-Start: 2 3 4 5\n### END INIT INFO\necho $1 >>/root/probe\n' >/etc/init.d/probe
+printf '#!/bin/sh\necho rc.local >>/root/probe\n' >/etc/rc.local
+chmod 755 /etc/init.d/probe /etc/rc.local; ln -s ../init.d/probe /etc/rc3.d/S01probe
+mkdir -p /etc/sysusers.d; echo 'u newcomer -' >/etc/sysusers.d/probe.conf
+systemctl daemon-reload
+systemctl show -P SourcePath srv.mount probe.service; systemctl show -P UnitFileState rc-local.service"#;
+    let reloaded = pronto.exec("guest", &["sh", "-c", script]);
+    assert_eq!(
+        reloaded.replace("\n\n", "\n"),
+        "/etc/fstab\n/etc/init.d/probe\nenabled-runtime",
+        "they are told at once"
+    );
+    pronto.run(["shutdown", "-w", "guest"]).ok();
+    pronto.run(["start", "guest"]).ok();
+    let done = "findmnt -no FSTYPE /srv; id -un newcomer; sort /root/probe; systemctl is-system-running";
+    assert_eq!(pronto.exec("guest", &["sh", "-c", done]), "tmpfs\nnewcomer\nrc.local\nstart\nrunning");
     pronto.run(["destroy", "guest"]).ok();
 }
 

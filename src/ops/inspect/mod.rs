@@ -3,11 +3,13 @@
 //! `/sbin/init`, `/bin/sh` and their loader decide, found through links that are resolved *inside* the tree.
 
 mod check;
+mod idle;
 mod os_release;
 mod units;
 mod versions;
 
 pub use check::check;
+pub use idle::{Idle, idle};
 pub use os_release::OsRelease;
 pub use units::Need;
 
@@ -18,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Error, Result};
 use crate::arch::{Model, Profiles};
+use crate::backend::nspawn::emulation;
 use crate::domain::InitKind;
 use crate::elf;
 use crate::sys::root::Root;
@@ -45,6 +48,9 @@ pub struct Facts {
     /// Services that need namespaces of their own; looked for in foreign trees, whose emulator cannot give them.
     #[serde(default)]
     pub needs: Vec<Need>,
+    /// When directories that the emulation layer has, too, were last changed: path, seconds, nanoseconds. Looked for in foreign trees.
+    #[serde(default)]
+    pub changed: Vec<(String, i64, i64)>,
     /// A program whose loader is not in the tree, and that loader.
     pub missing_loader: Option<(String, String)>,
 }
@@ -100,9 +106,15 @@ pub fn tree(root: &Root, profiles: &Profiles) -> Result<Facts> {
     facts.systemd = versions::systemd(root);
     if facts.systemd.is_some() && facts.profile != profiles.by_uname(std::env::consts::ARCH).map(|p| p.name.clone()) {
         facts.needs = units::needs(root);
+        facts.changed = changed(root, &emulation::DIRECTORIES);
     }
     facts.glibc = versions::glibc(root, facts.files.first().map(|f| &f.header));
     Ok(facts)
+}
+
+fn changed(root: &Root, paths: &[&str]) -> Vec<(String, i64, i64)> {
+    let stat = |path: &&str| root.stat(Path::new(path)).ok().map(|s| ((*path).to_owned(), s.st_mtime, s.st_mtime_nsec));
+    paths.iter().filter_map(stat).collect()
 }
 
 impl Facts {

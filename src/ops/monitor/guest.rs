@@ -8,16 +8,17 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use super::calm::Calm;
+use super::foreign::Foreign;
 use super::{machined, personal, stage};
 use crate::backend::{self, Backend, Plan, Shared, nspawn::Nspawn};
 use crate::binfmt;
-use crate::domain::{Action, Name, Request};
+use crate::domain::{Action, InitKind, Name, Request};
 use crate::monitor::{Guest, How, Outcome, Started};
-use crate::ops::{ids, interpreter, tree};
+use crate::ops::{ids, tree};
 use crate::store::Store;
 use crate::store::domains::{Emulated, Ended, Record, Run, now};
 use crate::sys::cgroup::{self, Cage, Hierarchies, Limits};
-use crate::sys::gate::{self, Key};
+use crate::sys::gate;
 use crate::sys::lock::Lock;
 use crate::sys::mount;
 use crate::sys::overlay::Mapping;
@@ -27,11 +28,11 @@ use crate::sys::seccomp::Filter;
 use crate::sys::userns::{self, ActAs};
 use crate::sys::{devices, fail, ns, pty, sock};
 
-type Text<T> = Result<T, String>;
+pub(super) type Text<T> = Result<T, String>;
 /// The sources of bind mounts, detached (and whether each is a directory), and what the backend is told of them.
 type Binds = (Vec<(OwnedFd, bool)>, Vec<Shared>);
 
-fn text(e: impl std::fmt::Display) -> String {
+pub(super) fn text(e: impl std::fmt::Display) -> String {
     e.to_string()
 }
 
@@ -49,10 +50,8 @@ pub struct Running {
     scope: Option<PathBuf>,
     /// The ids of its user namespace: the same ones over all its reboots.
     ids: Option<(ids::Claim, Mapping)>,
-    /// The guest's own registry of interpreters, which is there as long as it is held.
-    registry: Option<OwnedFd>,
-    /// What lets the guest's init begin.
-    key: Option<Key>,
+    /// What a guest of another architecture needs.
+    foreign: Foreign,
     /// What was seen of a guest that never says that it is up.
     calm: Calm,
 }
@@ -65,9 +64,8 @@ impl Running {
         let scope = if Path::new("/run/systemd/system").is_dir() { cgroup::own_v2(&hierarchies) } else { None };
         let run = Run { started: now(), monitor: std::process::id() as i32, ..Run::default() };
         let lock = Some(lock);
-        let (ids, registry, key) = (None, None, None);
-        let calm = Calm::default();
-        Ok(Running { store, dir, record, lock, hierarchies, run, backend: Nspawn, scope, ids, registry, key, calm })
+        let (ids, foreign, calm) = (None, Foreign::default(), Calm::default());
+        Ok(Running { store, dir, record, lock, hierarchies, run, backend: Nspawn, scope, ids, foreign, calm })
     }
 
     /// The domain's directory, whatever it is called now.
@@ -100,7 +98,7 @@ impl Running {
     }
 
     /// The domain's tree, with its own identity in it.
-    fn make_root(&self, binds: &Binds) -> Text<OwnedFd> {
+    fn make_root(&mut self, binds: &Binds) -> Text<OwnedFd> {
         fail::point("overlay").map_err(text)?;
         let dir = self.path()?;
         let mapping = self.ids.as_ref().map(|(_, mapping)| mapping.clone());
@@ -115,6 +113,9 @@ impl Running {
         }
         for ((_, is_dir), shared) in binds.0.iter().zip(&binds.1) {
             personal::mount_point(&root, &shared.target, *is_dir).map_err(text)?;
+        }
+        if self.private().is_some() && self.record.init == InitKind::Systemd {
+            self.foreign.look_at(&root, self.record.spec.rm);
         }
         Ok(tree)
     }
@@ -189,11 +190,7 @@ impl Running {
         let launch = self.backend.launch(&self.plan(&base, shared, &address, filter.is_some())?);
         fail::point("guest-start").map_err(text)?;
         let cage = self.run.cage.clone();
-        let (gate, key) = match self.private() {
-            Some(_) => gate::make().map(|(gate, key)| (Some(gate), Some(key))).map_err(text)?,
-            None => (None, None),
-        };
-        self.key = key;
+        let gate = if self.private().is_some() { Some(self.foreign.make_gate()?) } else { None };
         let stage = stage::Stage { base, root, binds, terminal, cage, filter, program, gate, launch };
         let process = stage.spawn().map_err(|e| format!("cannot start systemd-nspawn: {e}"))?;
         Ok(Started { process, pty, notify, domid: self.run.domid })
@@ -212,21 +209,6 @@ impl Running {
         }
         self.run.ids = self.ids.as_ref().map(|(claim, _)| claim.range);
         Ok(())
-    }
-
-    /// Registers the interpreter in the guest's user namespace, where its first process waits for it, and lets that go on.
-    fn open_gate(&mut self) -> Text<()> {
-        let Some(by) = self.private() else { return Ok(()) };
-        fail::point("registry").map_err(text)?;
-        let cannot = |e: std::io::Error| format!("cannot register {} in the guest: {e}", by.interpreter.display());
-        let namespace = userns::of_process(self.run.leader).map_err(cannot)?;
-        let copies = interpreter::open_copies(&self.store, by)?;
-        let registry = userns::open_inside(std::os::fd::AsFd::as_fd(&namespace), || {
-            copies.iter().try_for_each(|(of, copy)| mount::attach(std::os::fd::AsFd::as_fd(copy), of))?;
-            binfmt::private(&by.private)
-        });
-        self.registry = Some(registry.map_err(cannot)?);
-        self.key.take().map_or(Ok(()), Key::open).map_err(text)
     }
 
     /// Whether the interpreter renumbers real-time signals and cannot be told not to: its program is asked, not its version.
@@ -270,7 +252,7 @@ impl Running {
         self.run.cage.remove();
         self.run.cage = Cage::default();
         self.run.leader = 0;
-        (self.registry, self.key) = (None, None);
+        self.foreign = Foreign::default();
     }
 
     fn action(&self, how: &str) -> Action {
@@ -317,7 +299,9 @@ impl Guest for Running {
         let leader = find_leader(&self.run.cage, inner).ok_or("the guest's init cannot be found")?;
         self.run.leader = leader;
         self.run.leader_start = ns::start_time(leader).unwrap_or_default();
-        self.open_gate()?;
+        if let Some(by) = self.private().cloned() {
+            self.foreign.open_gate(&self.store, &by, &self.run)?;
+        }
         fail::point("run-record").map_err(text)?;
         if self.registered() {
             machined::register(&self.run.machine, &self.record.uuid, self.run.leader);
@@ -334,6 +318,7 @@ impl Guest for Running {
 
     fn ready(&mut self) -> Text<()> {
         fail::point("ready").map_err(text)?;
+        self.foreign.is_up(&self.run);
         self.run.ready = true;
         self.write_run()
     }

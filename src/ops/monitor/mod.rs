@@ -4,9 +4,11 @@
 //! is left when any of them is killed.
 
 mod calm;
+mod foreign;
 mod guest;
 mod machined;
 pub(super) mod personal;
+mod sparing;
 mod spawn;
 mod stage;
 

@@ -13,6 +13,11 @@ use settings::Setting;
 /// QEMU's version, as the room binfmt has it; rooms of one floor do not know each other.
 pub type Version = (u32, u32, u32);
 
+/// The directories of the layer that images have, too, the deepest first: theirs show through, but for their times, which systemd and
+/// others go by (ConditionNeedsUpdate= of systemd.unit(5)).
+pub const DIRECTORIES: [&str; 5] =
+    ["usr/lib/systemd/system", "usr/lib/systemd/user", "usr/lib/systemd", "usr/lib", "usr"];
+
 /// The managers of a guest, by their directories of units.
 const MANAGERS: [&str; 2] = ["usr/lib/systemd/system", "usr/lib/systemd/user"];
 

@@ -1,0 +1,75 @@
+//! What a guest of another architecture needs from its monitor: its interpreters registered before its init runs, and to be spared what
+//! would do nothing. What a newcomer would get wrong: the registry lives as long as this process holds it, and all of it is made anew
+//! at every start.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use super::guest::{Text, text};
+use super::sparing;
+use crate::binfmt;
+use crate::ops::inspect::{self, Idle};
+use crate::ops::interpreter;
+use crate::store::Store;
+use crate::store::domains::{Emulated, Run};
+use crate::sys::gate::{self, Gate, Key};
+use crate::sys::root::Root;
+use crate::sys::{fail, mount, userns};
+
+/// What is held for one run of such a guest; nothing for any other.
+#[derive(Debug, Default)]
+pub struct Foreign {
+    /// The guest's own registry of interpreters, which is there as long as it is held.
+    registry: Option<OwnedFd>,
+    /// What lets the guest's init begin.
+    key: Option<Key>,
+    /// What the guest is spared.
+    idle: Idle,
+}
+
+impl Foreign {
+    /// Makes what stands before the guest's init. Errors: as pipe(2), memfd_create(2).
+    pub fn make_gate(&mut self) -> Text<Gate> {
+        let (gate, key) = gate::make().map_err(text)?;
+        self.key = Some(key);
+        Ok(gate)
+    }
+
+    /// Reads from the guest's tree what its init would do to no effect.
+    pub fn look_at(&mut self, root: &Root, thrown_away: bool) {
+        self.idle = inspect::idle(root, thrown_away);
+    }
+
+    /// Registers the interpreters in the guest's user namespace, where its first process waits for them, and lets that go on.
+    pub fn open_gate(&mut self, store: &Store, by: &Emulated, run: &Run) -> Text<()> {
+        fail::point("registry").map_err(text)?;
+        let cannot = |e: std::io::Error| format!("cannot register {} in the guest: {e}", by.interpreter.display());
+        let namespace = userns::of_process(run.leader).map_err(cannot)?;
+        let copies = interpreter::open_copies(store, by)?;
+        let registry = userns::open_inside(namespace.as_fd(), || {
+            copies.iter().try_for_each(|(of, copy)| mount::attach(copy.as_fd(), of))?;
+            binfmt::private(&by.private)
+        });
+        self.registry = Some(registry.map_err(cannot)?);
+        // It would boot without, too.
+        if let Err(e) = inside(run, |root| sparing::put(root, &self.idle)) {
+            tracing::warn!("the guest is not spared what does nothing: {e}");
+        }
+        self.key.take().map_or(Ok(()), Key::open).map_err(text)
+    }
+
+    /// The guest is up.
+    pub fn is_up(&self, run: &Run) {
+        if self.registry.is_some() {
+            if let Err(e) = inside(run, |root| sparing::take_back(root, &self.idle)) {
+                tracing::warn!("generators stay masked in the guest: {e}");
+            }
+        }
+    }
+}
+
+/// Works as the guest's root on its file tree, as its init sees it.
+fn inside(run: &Run, work: impl FnOnce(&Root) -> std::io::Result<()>) -> std::io::Result<()> {
+    let root = Root::open(Path::new(&format!("/proc/{}/root", run.leader)))?;
+    userns::acting_as(run.ids, || work(&root))
+}

@@ -1,0 +1,100 @@
+//! Spares an emulated guest what it would do to no effect on its way up (see [`inspect::idle`]): a generator is masked and a service has
+//! a condition, both in the guest's /run, written while its init still waits.
+//!
+//! What a newcomer would get wrong: generators run again at every `systemctl daemon-reload`, when there may be something to do for them,
+//! so their masks are gone as soon as the guest is up. The conditions stay: such services start at boot only, and whoever reloads
+//! systemd would be told otherwise that their files have changed. /run ends with the guest.
+//!
+//! [`inspect::idle`]: crate::ops::inspect::idle
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
+use nix::unistd::{UnlinkatFlags, symlinkat, unlinkat};
+
+use crate::ops::inspect::Idle;
+use crate::sys::root::Root;
+
+const GENERATORS: &str = "/run/systemd/system-generators";
+const CONDITION: &str = "# Written by pronto: in this guest, as it was started, the service has nothing to do. Its CPU is emulated,\n\
+    # where every program that starts costs much. Gone with /run.\n\
+    [Unit]\nConditionVirtualization=!container\n";
+
+/// Writes them below a guest's root. Errors: as mkdirat(2), symlinkat(2), openat(2); what was written before stays, and is taken
+/// back by [`take_back`].
+pub fn put(root: &Root, idle: &Idle) -> io::Result<()> {
+    let dir = directory(root, GENERATORS)?;
+    for name in &idle.generators {
+        symlinkat("/dev/null", &dir, *name)?;
+    }
+    if let Some(unit) = &idle.console_getty {
+        symlinkat(unit.as_str(), &directory(root, "/run/systemd/system/getty.target.wants")?, "console-getty.service")?;
+    }
+    for unit in &idle.units {
+        let dir = directory(root, &format!("/run/systemd/system/{unit}.d"))?;
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let file = nix::fcntl::openat(&dir, "50-pronto.conf", flags, Mode::from_bits_truncate(0o644))?;
+        File::from(file).write_all(CONDITION.as_bytes())?;
+    }
+    Ok(())
+}
+
+/// Takes the masks away: from here on generators run as ever. What the guest has put in their place is its own. Errors: as unlinkat(2).
+pub fn take_back(root: &Root, idle: &Idle) -> io::Result<()> {
+    for name in &idle.generators {
+        let is_ours =
+            root.read_link(format!("{GENERATORS}/{name}")).is_ok_and(|target| target == Path::new("/dev/null"));
+        if is_ours {
+            let dir = root.open_at(Path::new(GENERATORS), OFlag::O_PATH | OFlag::O_DIRECTORY)?;
+            unlinkat(&dir, *name, UnlinkatFlags::NoRemoveDir)?;
+        }
+    }
+    Ok(())
+}
+
+/// A directory of the guest's, made where it is not there.
+fn directory(root: &Root, path: &str) -> io::Result<OwnedFd> {
+    let (mut at, flags) = (String::new(), OFlag::O_PATH | OFlag::O_DIRECTORY);
+    for name in path.split('/').filter(|name| !name.is_empty()) {
+        let parent = root.open_at(Path::new(if at.is_empty() { "/" } else { &at }), flags)?;
+        match nix::sys::stat::mkdirat(&parent, name, Mode::from_bits_truncate(0o755)) {
+            Ok(()) | Err(Errno::EEXIST) => at = format!("{at}/{name}"),
+            Err(e) => return Err(e.into()),
+        }
+    }
+    root.open_at(Path::new(path), flags)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_put_is_taken_back() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("run")).unwrap();
+        let root = Root::open(dir.path()).unwrap();
+        let idle = Idle {
+            generators: vec!["one-generator", "two-generator"],
+            units: vec!["some.service"],
+            console_getty: None,
+        };
+        put(&root, &idle).unwrap();
+        let generators = dir.path().join("run/systemd/system-generators");
+        assert_eq!(std::fs::read_link(generators.join("one-generator")).unwrap(), Path::new("/dev/null"));
+        let text =
+            std::fs::read_to_string(dir.path().join("run/systemd/system/some.service.d/50-pronto.conf")).unwrap();
+        assert!(text.ends_with("\n[Unit]\nConditionVirtualization=!container\n"), "{text}");
+        // What the guest has made of it since is left alone.
+        std::fs::remove_file(generators.join("two-generator")).unwrap();
+        std::fs::create_dir(generators.join("two-generator")).unwrap();
+        take_back(&root, &idle).unwrap();
+        assert!(std::fs::symlink_metadata(generators.join("one-generator")).is_err());
+        assert!(generators.join("two-generator").is_dir());
+    }
+}
