@@ -1,7 +1,7 @@
 #!/bin/bash
 # The rows of docs/benchmarks.md, each with its peer in the same run.
 #
-#   benches/run.sh [oneshot] [create] [ready] [pull] [list] [rss]      (no word: all of them)
+#   benches/run.sh [oneshot] [create] [ready] [install] [cpu] [pull] [list] [rss]      (no word: all of them)
 #
 # What a newcomer would get wrong: the peer stands first, so the ratio in pronto's row is pronto's time by the peer's.
 # PRONTO names the program, ROUNDS how often each is run, PODMAN_OPTIONS what podman needs on this host.
@@ -73,6 +73,39 @@ PY
     rm -rf "$upper"
 }
 
+# The same packages, fetched before the clock starts; the peer is a domain that is kept.
+install() {
+    local kind options
+    $pronto pull --arch amd64 "$image"
+    title "apt-get install of a compiler in a booted domain, amd64: thrown away (--rm) / kept"
+    for kind in kept lost; do
+        options=; [ $kind = kept ] || options=--rm
+        $pronto create $options --name $kind --arch amd64 "$image"
+        $pronto exec $kind -- sh -c 'apt-get -qq update && apt-get -qq -y -d install --no-install-recommends gcc make perl git python3-minimal' >/dev/null 2>&1
+    done
+    local remove="exec KIND -- sh -c 'apt-get -qq -y purge gcc make git python3-minimal cpp binutils && apt-get -qq -y autoremove && dpkg --configure -a' >/dev/null 2>&1"
+    local add="exec KIND -- sh -c 'DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-download install --no-install-recommends gcc make perl git python3-minimal' >/dev/null 2>&1"
+    bench "kept=$pronto ${add/KIND/kept}##$pronto ${remove/KIND/kept}" "lost=$pronto ${add/KIND/lost}##$pronto ${remove/KIND/lost}"
+    $pronto destroy lost
+    $pronto destroy kept
+    $pronto delete kept
+}
+
+# What programs of the guest cost under the CPU model that pronto takes by itself, and under QEMU's own choice.
+cpu() {
+    local kind options
+    $pronto pull --arch arm64 "$image"
+    title "programs in a booted domain, arm64: the default CPU model / --cpu max"
+    for kind in max default; do
+        options=; [ $kind = default ] || options="--cpu max"
+        $pronto create $options --rm --name $kind --arch arm64 "$image"
+    done
+    local work="exec KIND -- sh -c 'for i in \$(seq 40); do perl -e \"for (1..40000) { \\\$h{\\\$_ % 97} .= chr(65 + \\\$_ % 26) }\"; done; find /usr | sort | sha256sum'"
+    bench "max=$pronto ${work/KIND/max}" "default=$pronto ${work/KIND/default}"
+    $pronto destroy max
+    $pronto destroy default
+}
+
 pull() {
     local oci=$disk/oci bundle=$disk/bundle kind from peers
     for kind in gz zstd; do
@@ -110,10 +143,10 @@ rss() {
 
 printf '%s, %s CPUs, Linux %s, %s, %s, %s\n' "$($program version)" "$(nproc)" "$(uname -r)" \
     "$(systemd-nspawn --version | head -n 1)" "$(podman --version)" "$(skopeo --version)"
-[ $# -gt 0 ] || set -- oneshot create ready pull list rss
+[ $# -gt 0 ] || set -- oneshot create ready install cpu pull list rss
 for row; do
     case $row in
-        oneshot|create|ready|pull|list|rss) $row ;;
-        *) echo "run.sh: no row '$row': oneshot create ready pull list rss" >&2; exit 2 ;;
+        oneshot|create|ready|install|cpu|pull|list|rss) $row ;;
+        *) echo "run.sh: no row '$row': oneshot create ready install cpu pull list rss" >&2; exit 2 ;;
     esac
 done

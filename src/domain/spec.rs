@@ -94,6 +94,11 @@ pub struct Bind {
 }
 
 impl Spec {
+    /// Whether nothing that the guest writes can outlive it: a domain that is discarded and shares no directory to write to.
+    pub fn forgets(&self) -> bool {
+        self.rm && self.binds.iter().all(|bind| bind.read_only)
+    }
+
     /// What a reboot inside the guest does: restart unless said otherwise, as xl.
     pub fn on_reboot(&self) -> Action {
         self.on_reboot.unwrap_or(Action::Restart)

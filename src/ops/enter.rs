@@ -46,6 +46,8 @@ pub struct Order {
     pub tty: Option<(u16, u16)>,
     /// The client's TERM.
     pub term: Option<OsString>,
+    /// Nothing will be left of the guest: the command need not wait for the disk.
+    pub forgetful: bool,
     /// Run nothing, but ask systemd whether units have failed: the status is 0 when none has.
     pub ask: bool,
 }
@@ -53,7 +55,7 @@ pub struct Order {
 impl Order {
     /// Nothing yet, to the guest of this run.
     pub fn to(run: &Run) -> Order {
-        Order { leader: run.leader, leader_start: run.leader_start, ..Order::default() }
+        Order { leader: run.leader, leader_start: run.leader_start, forgetful: run.forgetful, ..Order::default() }
     }
 }
 
@@ -221,7 +223,7 @@ impl Entered {
             // The host's root has no number in there; the guest's root has all that is left to do.
             become_root_inside().map_err(|e| fault("cannot become the guest's root")(e.into()))?;
         }
-        Ok(Entered { fence: Filter::for_host(), keep })
+        Ok(Entered { fence: Filter::of(order.forgetful), keep })
     }
 
     /// Runs in the child; returns only what went wrong, with docker's code.

@@ -105,6 +105,9 @@ pub struct Run {
     pub stopping: bool,
     /// Which backend runs it.
     pub backend: String,
+    /// Whether nothing of it will be left, so that nothing in it has to wait for the disk.
+    #[serde(default)]
+    pub forgetful: bool,
 }
 
 /// One domain as it is now.

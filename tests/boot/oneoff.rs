@@ -13,7 +13,7 @@ use crate::common::{eventually, secs};
 cases! {
     Together: hostnamectl_of_an_emulated_guest, options_belong_to_the_command, statuses_pass_through, bytes_pass_through,
            run_without_an_init, a_single_static_program_runs, signals_end_a_booted_one_off, signals_end_a_run,
-           volumes_and_variables;
+           volumes_and_variables, who_forgets_does_not_wait_for_the_disk;
 }
 
 /// What systemd and its kin write on a console.
@@ -157,4 +157,29 @@ fn volumes_and_variables() {
     assert_ne!(out.code(), 0, "a read-only volume takes nothing: {out}");
     assert!(!share.join("refused").exists());
     run("/no/such/place:/mnt/x", "true").exits(125).says("/no/such/place");
+}
+
+/// fsync(2) on /dev/null is EINVAL; where it is not done at all it succeeds.
+fn who_forgets_does_not_wait_for_the_disk() {
+    let (pronto, tree, share) = (Pronto::fresh(), BOOKWORM_AMD64.tree(), scratch("share"));
+    let volume = format!("{}:/mnt/share", share.display());
+    let read_only = format!("{volume}:ro");
+    for (name, options, waits) in [
+        ("kept", &[][..], true),
+        ("shares", &["--rm", "-v", &volume], true),
+        ("reads", &["--rm", "-v", &read_only], false),
+        ("lost", &["--rm"], false),
+    ] {
+        pronto.create(name, &tree, options);
+        let refused = |who: &str, code: i32| assert_eq!(code != 0, waits, "{who} in a domain that is {name}");
+        let sync = ["sync", "/dev/null"];
+        refused("exec", pronto.cmd(["exec", name, "--"]).args(sync).run().code());
+        let unit = ["systemd-run", "--quiet", "--wait"];
+        refused("a service", pronto.cmd(["exec", name, "--"]).args(unit).args(sync).run().code());
+        pronto.run(["destroy", name]).ok();
+    }
+    let run =
+        |volume: &[&str]| pronto.cmd(["run"]).args(volume).arg(&tree).args(["--", "sync", "/dev/null"]).run().code();
+    assert_eq!([run(&[]), run(&["-v", &read_only])], [0, 0]);
+    assert_ne!(run(&["-v", &volume]), 0, "a database on a volume is not lost");
 }

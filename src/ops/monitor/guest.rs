@@ -186,7 +186,7 @@ impl Running {
         let address = format!("pronto/{}/{}", self.record.uuid, self.run.domid);
         let notify = sock::abstract_datagrams(&address).map_err(text)?;
         // nspawn lets a guest with a private network have CAP_NET_ADMIN; the system calls are the same.
-        let filter = Filter::for_host();
+        let filter = Filter::of(self.run.forgetful);
         let launch = self.backend.launch(&self.plan(&base, shared, &address, filter.is_some())?);
         fail::point("guest-start").map_err(text)?;
         let cage = self.run.cage.clone();
@@ -285,6 +285,7 @@ impl Guest for Running {
         self.run.backend = self.backend.name().into();
         self.run.ready = false;
         self.run.stopping = false;
+        self.run.forgetful = self.record.spec.forgets();
         self.calm = Calm::default();
         self.run.started = now();
         self.take_ids()?;

@@ -215,7 +215,7 @@ fn our_filter_answers_as_nspawns() {
     let typing = TYPING.map(|command| [0, u64::from(command) | 1 << 32, 0, 0, 0, 0]);
     let others = [[0; 6], [netlink, 3, 9, 0, 0, 0], [netlink, 3, 0, 0, 0, 0], [1, 1, 9, 0, 0, 0], [u64::MAX; 6]];
     for abi in abis(std::env::consts::ARCH).unwrap() {
-        let ioctl = numbers(abi.column).find_map(|(nr, leaf)| (leaf == Leaf::Ioctl).then_some(nr)).unwrap();
+        let ioctl = numbers(abi.column, false).find_map(|(nr, leaf)| (leaf == Leaf::Ioctl).then_some(nr)).unwrap();
         for nr in all_numbers().chain([u32::MAX - abi.base]) {
             for args in typing.into_iter().chain(others) {
                 let call = Call { nr: nr + abi.base, arch: abi.token, args };

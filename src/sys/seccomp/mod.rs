@@ -25,6 +25,11 @@ const UNKNOWN: u32 = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
 const DENIED: u32 = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
 /// What audit's user space takes as "the kernel has no audit": nspawn's own trick, since audit breaks in containers.
 const NO_AUDIT: u32 = libc::SECCOMP_RET_ERRNO | libc::EAFNOSUPPORT as u32;
+/// Done without doing anything.
+const IGNORED: u32 = libc::SECCOMP_RET_ERRNO;
+/// The calls that wait for a disk (nspawn's own list for `--suppress-sync=`, without the flags of open(2)).
+const SYNC: [&str; 8] =
+    ["fdatasync", "fsync", "msync", "sync", "sync_file_range", "sync_file_range2", "arm_sync_file_range", "syncfs"];
 const NETLINK_AUDIT: u32 = 9;
 /// TIOCSTI and TIOCLINUX of ioctl(2): they put bytes into a terminal's input as if its user had typed them, and paste on a
 /// console. A guest may hold a terminal of the host's (`run` and `exec` hand their standard streams in as they are when stdin
@@ -78,11 +83,21 @@ impl std::fmt::Debug for Filter {
 impl Filter {
     /// The filter for this host; `None` where its system calls are not in our table: let nspawn build its own there.
     pub fn for_host() -> Option<Filter> {
-        Filter::for_machine(std::env::consts::ARCH)
+        Filter::for_machine(std::env::consts::ARCH, false)
     }
 
-    fn for_machine(machine: &str) -> Option<Filter> {
-        Some(Filter { program: compile(abis(machine)?) })
+    /// As [`Filter::for_host`], for a guest of which nothing will be left: what would wait for the disk succeeds at once.
+    pub fn without_sync() -> Option<Filter> {
+        Filter::for_machine(std::env::consts::ARCH, true)
+    }
+
+    /// One of the two, by whether the guest is `forgetful`.
+    pub fn of(forgetful: bool) -> Option<Filter> {
+        if forgetful { Filter::without_sync() } else { Filter::for_host() }
+    }
+
+    fn for_machine(machine: &str, forgetful: bool) -> Option<Filter> {
+        Some(Filter { program: compile(abis(machine)?, forgetful) })
     }
 
     /// The program, for those who install it themselves.
@@ -102,7 +117,7 @@ impl Filter {
     }
 }
 
-fn compile(abis: &[Abi]) -> Vec<sock_filter> {
+fn compile(abis: &[Abi], forgetful: bool) -> Vec<sock_filter> {
     // An architecture that this kernel does not serve cannot come; should it, it finds nothing.
     let mut rest = vec![bpf::ret(UNKNOWN)];
     let mut tokens: Vec<u32> = abis.iter().map(|a| a.token).collect();
@@ -110,7 +125,7 @@ fn compile(abis: &[Abi]) -> Vec<sock_filter> {
     for token in tokens.into_iter().rev() {
         let mut decisions = BTreeMap::new();
         for abi in abis.iter().filter(|a| a.token == token) {
-            decisions.extend(numbers(abi.column).map(|(nr, leaf)| (nr + abi.base, leaf)));
+            decisions.extend(numbers(abi.column, forgetful).map(|(nr, leaf)| (nr + abi.base, leaf)));
         }
         let mut body = vec![bpf::load(bpf::NR)];
         body.extend(bpf::search(&steps(&decisions)));
@@ -178,7 +193,7 @@ fn steps(decisions: &BTreeMap<u32, Leaf>) -> Vec<(u32, Vec<sock_filter>)> {
 }
 
 /// The table's rows that have a number in `column`.
-fn numbers(column: &str) -> impl Iterator<Item = (u32, Leaf)> {
+fn numbers(column: &str, forgetful: bool) -> impl Iterator<Item = (u32, Leaf)> {
     let mut lines = TABLE.lines().filter(|l| !l.starts_with('#') && !l.is_empty());
     let header = lines.next().unwrap_or_default();
     let at = header.split_ascii_whitespace().position(|c| c == column).unwrap_or(usize::MAX);
@@ -188,6 +203,7 @@ fn numbers(column: &str) -> impl Iterator<Item = (u32, Leaf)> {
         let leaf = match fields.next()? {
             "allow" if name == "socket" => Leaf::Socket,
             "allow" if name == "ioctl" => Leaf::Ioctl,
+            "allow" if forgetful && SYNC.contains(&name) => Leaf::Return(IGNORED),
             "allow" => Leaf::Return(ALLOW),
             "eperm" => Leaf::Return(DENIED),
             _ => Leaf::Return(UNKNOWN),
@@ -203,17 +219,17 @@ mod tests {
     use super::*;
 
     fn ask(machine: &str, abi: Abi, nr: u32, args: [u64; 6]) -> u32 {
-        let filter = Filter::for_machine(machine).unwrap();
+        let filter = Filter::for_machine(machine, false).unwrap();
         run(filter.instructions(), &Call { nr: nr + abi.base, arch: abi.token, args }).unwrap()
     }
 
     #[test]
     fn every_row_is_decided_as_written() {
         for machine in ["x86_64", "aarch64", "riscv64"] {
-            let filter = Filter::for_machine(machine).unwrap();
+            let filter = Filter::for_machine(machine, false).unwrap();
             assert!(filter.instructions().len() < 4096, "BPF_MAXINSNS");
             for abi in abis(machine).unwrap() {
-                let rows: BTreeMap<_, _> = numbers(abi.column).collect();
+                let rows: BTreeMap<_, _> = numbers(abi.column, false).collect();
                 assert!(rows.len() > 250, "{}: {}", abi.column, rows.len());
                 for nr in (0..1200).chain(0xf0000..0xf0010) {
                     let call = Call { nr: nr + abi.base, arch: abi.token, args: [0; 6] };
@@ -226,12 +242,12 @@ mod tests {
                 }
             }
         }
-        assert!(Filter::for_machine("m68k").is_none());
+        assert!(Filter::for_machine("m68k", false).is_none());
     }
 
     #[test]
     fn numbers_are_those_of_this_kernel() {
-        let rows: BTreeMap<_, _> = numbers(std::env::consts::ARCH).collect();
+        let rows: BTreeMap<_, _> = numbers(std::env::consts::ARCH, false).collect();
         for nr in [libc::SYS_read, libc::SYS_execve, libc::SYS_openat, libc::SYS_clone3, libc::SYS_faccessat2] {
             assert_eq!(rows[&(nr as u32)], Leaf::Return(ALLOW), "{nr}");
         }
@@ -292,15 +308,28 @@ mod tests {
         }
         for machine in ["x86_64", "aarch64", "riscv64"] {
             for abi in abis(machine).unwrap() {
-                let ioctls = numbers(abi.column).filter(|(_, leaf)| *leaf == Leaf::Ioctl).count();
+                let ioctls = numbers(abi.column, false).filter(|(_, leaf)| *leaf == Leaf::Ioctl).count();
                 assert_eq!(ioctls, 1, "{}", abi.column);
             }
         }
     }
 
     #[test]
+    fn who_forgets_does_not_wait_for_the_disk() {
+        for machine in ["x86_64", "aarch64", "riscv64"] {
+            for abi in abis(machine).unwrap() {
+                let (kept, lost) = (numbers(abi.column, false), numbers(abi.column, true));
+                let differ: Vec<_> = kept.zip(lost).filter(|(one, two)| one != two).collect();
+                // fdatasync, fsync, msync, sync, sync_file_range (or its arm form), syncfs
+                assert_eq!(differ.len(), 6, "{}", abi.column);
+                assert!(differ.iter().all(|(one, two)| one.1 == Leaf::Return(ALLOW) && two.1 == Leaf::Return(IGNORED)));
+            }
+        }
+    }
+
+    #[test]
     fn a_foreign_token_finds_nothing() {
-        let filter = Filter::for_machine("x86_64").unwrap();
+        let filter = Filter::for_machine("x86_64", false).unwrap();
         let call = Call { nr: 0, arch: AARCH64.token, args: [0; 6] };
         assert_eq!(run(filter.instructions(), &call), Some(UNKNOWN));
         assert_eq!(ask("x86_64", X86_64, u32::MAX, [0; 6]), UNKNOWN, "a number that a tracer wiped");
