@@ -3,14 +3,16 @@
 # threads and processes and use the network, again and again.
 #
 #   contrib/proofs.sh PRONTO builds ARCH         one package with autotools (hello), one with CMake (json-c)
+#   contrib/proofs.sh PRONTO work ARCH           ping, a chroot that debootstrap makes, and builds by apt, pip, cargo, go and npm, which fetch
+#                                                what they need from their own registries
 #   contrib/proofs.sh PRONTO languages ARCH [N]  Python with an extension in C, Go, Rust and Node, N times each (100)
 #
 # What a newcomer would get wrong: everything in here is emulated, the compilers too, so it takes a quarter of an hour and more; a
 # package's tests are run by its own debian/rules, and a failing one fails the build. The guest is of this machine's own mirror.
 set -euo pipefail
 
-pronto=$(realpath "${1:?usage: contrib/proofs.sh PRONTO builds|languages ARCH [N]}")
-what=${2:?builds or languages} arch=${3:?an architecture} times=${4:-100}
+pronto=$(realpath "${1:?usage: contrib/proofs.sh PRONTO builds|work|languages ARCH [N]}")
+what=${2:?builds, work or languages} arch=${3:?an architecture} times=${4:-100}
 root=${PRONTO_MATRIX_ROOT:-/var/cache/pronto-matrix} name=proof-$what-$arch
 [ "$(id -u)" = 0 ] || { echo "proofs.sh: booting guests needs root" >&2; exit 1; }
 export PRONTO_MIRROR=${PRONTO_MIRROR:-$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' 'Origin: Debian' | grep -v -- '-security/*$' | head -n 1)}
@@ -147,6 +149,43 @@ for program in "python3 prog.py" ./prog-go ./prog-rs "node prog.js"; do
     echo "$arch \$program: $times runs, \$bad bad, \$((\$(date +%s) - begin)) s"
     [ \$bad = 0 ] || failed=1
 done
+[ -z "\${failed:-}" ]
+END
+}
+
+work() {
+    inside <<END
+echo 'deb $PRONTO_MIRROR bookworm main' >/etc/apt/sources.list
+echo 'deb-src $PRONTO_MIRROR bookworm main' >>/etc/apt/sources.list
+export DEBIAN_FRONTEND=noninteractive HOME=/root
+try() {
+    local what=\$1 begin=\$(date +%s); shift
+    if "\$@" >/root/log 2>&1 </dev/null; then echo "$arch \$what: well, \$((\$(date +%s) - begin)) s"; else failed=1; tail -n 20 /root/log; echo "$arch \$what: FAILED"; fi
+}
+installs() { apt-get -qq -y --no-install-recommends install "\$@"; }
+apt-get -qq update
+try "apt-get install" installs ca-certificates iputils-ping debootstrap build-essential fakeroot dpkg-dev
+useradd -m builder
+try "ping as a user" su builder -c "ping -c 2 -i 0.2 127.0.0.1"
+try "apt-get build-dep" apt-get -qq -y --no-install-recommends build-dep hostname
+try "apt-get source --build" su builder -c "cd ~ && apt-get -qq source --build hostname"
+try "debootstrap" debootstrap --no-check-gpg --variant=minbase bookworm /srv/chroot $PRONTO_MIRROR
+try "chroot" sh -c '[ "\$(chroot /srv/chroot /usr/bin/env -i /bin/uname -m)" = "\$(uname -m)" ] && chroot /srv/chroot /usr/bin/dpkg --audit && chroot /srv/chroot apt-get -qq -y install hello && chroot /srv/chroot hello'
+try "pip's packages" installs python3-pip python3-dev
+try "pip install of a source with C" pip install --quiet --break-system-packages --no-binary :all: markupsafe
+try "… which is the compiled one" python3 -c 'import markupsafe._speedups'
+try "cargo's packages" installs cargo
+mkdir -p /root/crate/src
+printf '[package]\nname = "crate"\nversion = "1.0.0"\nedition = "2021"\n[dependencies]\nitoa = "=1.0.5"\nlibc = "=0.2.139"\n' >/root/crate/Cargo.toml
+echo 'fn main() { println!("{} {}", itoa::Buffer::new().format(42), unsafe { libc::getpid() } > 0); }' >/root/crate/src/main.rs
+try "cargo build with dependencies" sh -c 'cd /root/crate && cargo build --quiet --release && [ "\$(target/release/crate)" = "42 true" ]'
+try "go's packages" installs golang-go
+mkdir -p /root/module && printf 'module m\n\ngo 1.19\n' >/root/module/go.mod
+printf 'package m\n\nimport "testing"\n\nfunc TestM(t *testing.T) { if testing.Short() { t.Skip() } }\n' >/root/module/m_test.go
+try "go build and test" sh -c 'cd /root/module && go vet . && go test -count 1 .'
+try "npm's packages" installs npm
+mkdir -p /root/node && cd /root/node
+try "npm install" sh -c 'npm init -y && npm install --no-audit --no-fund left-pad@1.3.0 semver@7.3.8 && node -e "process.exit(require(\"semver\").gt(\"1.2.3\", \"1.0.0\") ? 0 : 1)"'
 [ -z "\${failed:-}" ]
 END
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::bake::bake;
-use crate::sys::fs;
+use crate::sys::{fs, tag};
 
 /// How many copies are kept; one is 15 to 20 MB.
 const KEPT: usize = 16;
@@ -25,10 +25,8 @@ pub fn copy(interpreter: &Path, cpu: Option<&str>, dir: &Path) -> Result<PathBuf
     let said = |e: std::io::Error| format!("cannot be copied: {e}");
     let meta = std::fs::metadata(interpreter).map_err(said)?;
     let text = format!("2 {} {:?} {cpu:?}", interpreter.display(), super::interpreter::identity(&meta));
-    let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
-    let key: String = digest.as_ref()[..12].iter().map(|b| format!("{b:02x}")).collect();
     let name = interpreter.file_name().ok_or("has no name")?;
-    let path = dir.join(key).join(name);
+    let path = dir.join(tag::of(text.as_bytes(), 24)).join(name);
     if let Ok(known) = File::open(&path) {
         // The ones that were not used for longest go first.
         let _ = known.set_times(FileTimes::new().set_modified(SystemTime::now()));

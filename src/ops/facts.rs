@@ -8,9 +8,9 @@ use super::inspect::{self, Facts};
 use super::{Ctx, Error, Kind, Result};
 use crate::arch::Profiles;
 use crate::domain::{Artifact, Layer};
-use crate::sys::fs;
 use crate::sys::overlay::Overlay;
 use crate::sys::root::Root;
+use crate::sys::{fs, tag};
 
 /// What an image holds. Stored layers never change, so what was found in them is kept in the cache; a directory of the
 /// user's is looked at every time.
@@ -58,9 +58,7 @@ fn facts_path(ctx: &Ctx, artifact: &Artifact) -> Option<PathBuf> {
         let Layer::Stored(stored) = layer else { return None };
         key += stored;
     }
-    let digest = ring::digest::digest(&ring::digest::SHA256, key.as_bytes());
-    let hex: String = digest.as_ref().iter().map(|b| format!("{b:02x}")).collect();
-    Some(ctx.store.facts().join(hex + ".json"))
+    Some(ctx.store.facts().join(tag::of(key.as_bytes(), 64) + ".json"))
 }
 
 /// Looks at the image's files, through a mount that nobody else sees.

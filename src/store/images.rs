@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Error, Result, Store, layers};
 use crate::domain::{ImageConfig, Platform};
-use crate::sys::fs;
 use crate::sys::lock::Lock;
+use crate::sys::{fs, tag};
 
 /// All that is stored of one reference.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,9 +45,7 @@ pub struct Entry {
 }
 
 fn path(store: &Store, reference: &str) -> PathBuf {
-    let digest = ring::digest::digest(&ring::digest::SHA256, reference.as_bytes());
-    let name: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-    store.images().join(format!("{name}.json"))
+    store.images().join(format!("{}.json", tag::of(reference.as_bytes(), 64)))
 }
 
 fn parse(path: &std::path::Path, text: &[u8]) -> Result<Record> {

@@ -25,6 +25,7 @@ pub mod seccomp;
 pub mod signal;
 pub mod sock;
 pub mod systemd_bus;
+pub mod tag;
 mod tiny;
 pub mod unpack;
 pub mod userns;

@@ -26,7 +26,7 @@ use crate::sys::process::Tool;
 use crate::sys::root::Root;
 use crate::sys::seccomp::Filter;
 use crate::sys::userns::{self, ActAs};
-use crate::sys::{devices, fail, ns, pty, sock};
+use crate::sys::{devices, fail, ns, pty, sock, tag};
 
 pub(super) type Text<T> = Result<T, String>;
 /// The sources of bind mounts, detached (and whether each is a directory), and what the backend is told of them.
@@ -408,8 +408,7 @@ fn find_leader(cage: &Cage, inner: i32) -> Option<i32> {
 /// What tells the machines of two stores apart: eight hex digits of the store's path.
 pub fn root_tag(root: &Path) -> String {
     use std::os::unix::ffi::OsStrExt;
-    let digest = ring::digest::digest(&ring::digest::SHA256, root.as_os_str().as_bytes());
-    digest.as_ref()[..4].iter().map(|b| format!("{b:02x}")).collect()
+    tag::of(root.as_os_str().as_bytes(), 8)
 }
 
 #[cfg(test)]

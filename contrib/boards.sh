@@ -1,0 +1,55 @@
+#!/bin/bash
+# What the tools of a guest conclude from the CPU that --board gives it: uname, getconf, gcc -march=native, rustc, go and pip, each held against what
+# they say on that board.
+#
+#   contrib/boards.sh PRONTO [BOARD/ARCH ...]       (rpi1/armel rpi2/armhf rpi3/arm64 rpi4/arm64 rpi5/arm64)
+#
+# What a newcomer would get wrong: the compilers are installed and run emulated, which takes minutes per architecture; they are asked in an
+# environment that is empty, because a variable would not reach every process.
+set -euo pipefail
+
+pronto=$(realpath "${1:?usage: contrib/boards.sh PRONTO [BOARD/ARCH ...]}")
+boards=("${@:2}")
+[ ${#boards[@]} -gt 0 ] || boards=(rpi1/armel rpi2/armhf rpi3/arm64 rpi4/arm64 rpi5/arm64)
+root=${PRONTO_MATRIX_ROOT:-/var/cache/pronto-matrix} name=boards
+[ "$(id -u)" = 0 ] || { echo "boards.sh: booting guests needs root" >&2; exit 1; }
+export PRONTO_MIRROR=${PRONTO_MIRROR:-$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' 'Origin: Debian' | grep -v -- '-security/*$' | head -n 1)}
+mkdir -p -m 0700 "$root"
+
+pronto() { "$pronto" --root "$root" "$@"; }
+clean() { pronto destroy $name >/dev/null 2>&1 || true; pronto delete $name >/dev/null 2>&1 || true; }
+trap clean EXIT
+
+# uname -m, bits, gcc's -mcpu=native or -march=native, rustc's native CPU, GOARCH and GOARM, pip's first platform.
+expected() {
+    case $1 in
+        rpi1/armel) echo "armv6l 32 arm1176jzf-s arm1176jzf-s arm/5 linux_armv6l" ;;
+        rpi2/armhf) echo "armv7l 32 cortex-a7 cortex-a7 arm/7 linux_armv7l" ;;
+        rpi3/arm64) echo "aarch64 64 cortex-a53 cortex-a53 arm64/ linux_aarch64" ;;
+        rpi4/arm64) echo "aarch64 64 cortex-a72 cortex-a72 arm64/ linux_aarch64" ;;
+        rpi5/arm64) echo "aarch64 64 cortex-a76 cortex-a76 arm64/ linux_aarch64" ;;
+    esac
+}
+
+ask() {
+    pronto exec -i $name -- bash -euo pipefail -s <<END
+echo 'deb $PRONTO_MIRROR bookworm main' >/etc/apt/sources.list
+export DEBIAN_FRONTEND=noninteractive
+apt-get -qq update
+apt-get -qq -y --no-install-recommends install gcc libc6-dev rustc golang-go python3-pip >/dev/null 2>&1
+exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root bash -c '
+    native=\$(gcc -mcpu=native -Q --help=target 2>/dev/null | sed -n "s/^ *-mcpu= *//p")
+    rust=\$(rustc --print target-cpus | sed -n "s/.*currently \\([^)]*\\)).*/\\1/p")
+    pip=\$(pip debug --verbose 2>/dev/null | grep -o -m 1 "linux_[a-z0-9_]*" | head -n 1)
+    echo "\$(uname -m) \$(getconf LONG_BIT) \${native%%+*} \$rust \$(go env GOARCH)/\$(go env GOARM) \$pip"'
+END
+}
+
+failed=0
+for row in "${boards[@]}"; do
+    clean
+    pronto --quiet create --board "${row%/*}" --arch "${row#*/}" --name $name debian/bookworm
+    said=$(ask) wanted=$(expected "$row")
+    if [ "$said" = "$wanted" ]; then echo "$row: $said"; else echo "$row: $said, but the board's are $wanted"; failed=1; fi
+done
+exit $failed
