@@ -1,5 +1,5 @@
 #!/bin/bash
-# What the tools of a guest conclude from the CPU that --board gives it: uname, getconf, gcc -march=native, rustc, go and pip, each held against what
+# What the tools of a guest conclude from the CPU that --board gives it: uname, getconf, gcc -mcpu=native, rustc, go and pip, each held against what
 # they say on that board.
 #
 #   contrib/boards.sh PRONTO [BOARD/ARCH ...]       (rpi1/armel rpi2/armhf rpi3/arm64 rpi4/arm64 rpi5/arm64)
@@ -20,14 +20,15 @@ pronto() { "$pronto" --root "$root" "$@"; }
 clean() { pronto destroy $name >/dev/null 2>&1 || true; pronto delete $name >/dev/null 2>&1 || true; }
 trap clean EXIT
 
-# uname -m, bits, gcc's -mcpu=native or -march=native, rustc's native CPU, GOARCH and GOARM, pip's first platform.
+# uname -m, bits, gcc's and rustc's native CPU, GOARCH (GOARM is its package's, whatever the CPU), pip's first platform. On an ARMv6 neither compiler
+# can tell: QEMU's /proc/cpuinfo has no "CPU part" then.
 expected() {
     case $1 in
-        rpi1/armel) echo "armv6l 32 arm1176jzf-s arm1176jzf-s arm/5 linux_armv6l" ;;
-        rpi2/armhf) echo "armv7l 32 cortex-a7 cortex-a7 arm/7 linux_armv7l" ;;
-        rpi3/arm64) echo "aarch64 64 cortex-a53 cortex-a53 arm64/ linux_aarch64" ;;
-        rpi4/arm64) echo "aarch64 64 cortex-a72 cortex-a72 arm64/ linux_aarch64" ;;
-        rpi5/arm64) echo "aarch64 64 cortex-a76 cortex-a76 arm64/ linux_aarch64" ;;
+        rpi[01]/armel) echo "armv6l 32 none arm10tdmi arm linux_armv6l" ;;
+        rpi2/armhf) echo "armv7l 32 cortex-a7 cortex-a7 arm linux_armv7l" ;;
+        rpi3/arm64) echo "aarch64 64 cortex-a53 cortex-a53 arm64 linux_aarch64" ;;
+        rpi4/arm64) echo "aarch64 64 cortex-a72 cortex-a72 arm64 linux_aarch64" ;;
+        rpi5/arm64) echo "aarch64 64 cortex-a76 cortex-a76 arm64 linux_aarch64" ;;
     esac
 }
 
@@ -38,10 +39,10 @@ export DEBIAN_FRONTEND=noninteractive
 apt-get -qq update
 apt-get -qq -y --no-install-recommends install gcc libc6-dev rustc golang-go python3-pip >/dev/null 2>&1
 exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root bash -c '
-    native=\$(gcc -mcpu=native -Q --help=target 2>/dev/null | sed -n "s/^ *-mcpu= *//p")
+    native=\$(gcc -mcpu=native -### -c -x c /dev/null 2>&1 | grep -o -m 1 "mcpu=[a-z0-9-]*" | head -n 1 | cut -d = -f 2)
     rust=\$(rustc --print target-cpus | sed -n "s/.*currently \\([^)]*\\)).*/\\1/p")
-    pip=\$(pip debug --verbose 2>/dev/null | grep -o -m 1 "linux_[a-z0-9_]*" | head -n 1)
-    echo "\$(uname -m) \$(getconf LONG_BIT) \${native%%+*} \$rust \$(go env GOARCH)/\$(go env GOARM) \$pip"'
+    pip=\$(pip debug --verbose 2>/dev/null | grep -o -e "-linux_[a-z0-9_]*" | head -n 1)
+    echo "\$(uname -m) \$(getconf LONG_BIT) \${native:-none} \${rust:-none} \$(go env GOARCH) \${pip#-}"'
 END
 }
 

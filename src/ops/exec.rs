@@ -45,7 +45,7 @@ pub fn exec(ctx: &Ctx, domain: &DomainRef, command: Command) -> Result<u8> {
 /// The domain, when commands can be run in it now; `cannot` is what is said when they cannot, as in [`Error::state`].
 pub fn enterable(ctx: &Ctx, which: &DomainRef, cannot: &str) -> Result<Domain> {
     super::sweep::sweep(ctx)?;
-    let domain = ctx.store.resolve(which)?.ok_or_else(|| Error::no_domain(which))?;
+    let domain = begun(ctx, which)?;
     let name = domain.name.as_str();
     match domain.state {
         State::Paused => {
@@ -59,6 +59,20 @@ pub fn enterable(ctx: &Ctx, which: &DomainRef, cannot: &str) -> Result<Domain> {
             Err(Error::state(name, State::Building, cannot, "its init does not run yet: try again in a moment"))
         }
         _ => Ok(domain),
+    }
+}
+
+/// The domain, when its init has begun: who has just said `create --no-wait` need not know that this takes some milliseconds.
+fn begun(ctx: &Ctx, which: &DomainRef) -> Result<Domain> {
+    let end = Instant::now() + Duration::from_secs(5);
+    loop {
+        let domain = ctx.store.resolve(which)?.ok_or_else(|| Error::no_domain(which))?;
+        // Domid 0 is work that is done for a domain before it has an init at all.
+        let begins = domain.run.as_ref().is_some_and(|run| run.leader == 0 && run.domid != 0);
+        if !begins || Instant::now() >= end {
+            return Ok(domain);
+        }
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 

@@ -11,7 +11,8 @@ use crate::common::run::Out;
 use crate::common::skip;
 
 cases! {
-    Together: unreadable_programs_run, names_are_kept, appimages_run, a_preloaded_library_is_the_guests, long_directories_are_read_in_32_bits;
+    Together: unreadable_programs_run, names_are_kept, appimages_run, a_preloaded_library_is_the_guests, long_directories_are_read_in_32_bits,
+              ping_works;
     Alone: the_hosts_registry_may_be_flushed;
 }
 
@@ -106,4 +107,26 @@ fn kernel(file: &str, text: &str) {
     let path = Path::new("/proc/sys/fs/binfmt_misc").join(file);
     let mut opened = std::fs::OpenOptions::new().write(true).open(&path).unwrap_or_else(|e| panic!("{file}: {e}"));
     opened.write_all(text.as_bytes()).unwrap_or_else(|e| panic!("{file}: {e}"));
+}
+
+/// The host's network belongs to the host's user namespace: its kernel's ping sockets are what a guest can have, where the host opens
+/// them (in a network of this test's own); in a network of the guest's own raw sockets are, for set-user-ID programs too.
+fn ping_works() {
+    let (pronto, tree) = (Pronto::fresh(), BARE_ARM64.tree());
+    let ping = r#"setpriv --reuid=1000 --regid=1000 --clear-groups perl -MSocket -e '
+        socket(S, AF_INET, SOCK_DGRAM, 1) or die "socket: $!\n"; alarm 20;
+        send(S, pack("C2n3", 8, 0, 0, 0, 1), 0, sockaddr_in(0, inet_aton("127.0.0.1"))) or die "send: $!\n";
+        recv(S, $reply, 100, 0); print "type ", unpack("C", $reply), "\n"'"#;
+    let in_a_network = |range: &str| {
+        let up = format!("ip link set lo up && echo '{range}' >/proc/sys/net/ipv4/ping_group_range && exec \"$@\"");
+        let inner = pronto.cmd(["--quiet", "run", "--arch", "arm64"]).arg(&tree).args(["--", "sh", "-c", ping]);
+        inner.below(["unshare", "--net", "sh", "-c", &up, "sh"]).run()
+    };
+    in_a_network("0 2147483647").ok().prints("type 0");
+    let refused = in_a_network("1 0");
+    assert!(refused.err().contains("socket: Permission denied"), "{refused}");
+    let raw = r#"install -m 4755 /usr/bin/perl /usr/local/bin/raw && exec setpriv --reuid=1000 --regid=1000 --clear-groups \
+        /usr/local/bin/raw -MSocket -e 'socket(S, AF_INET, SOCK_RAW, 1) or die "socket: $!\n"; print "raw\n"'"#;
+    let own = pronto.cmd(["run", "--network", "none", "--arch", "arm64"]).arg(&tree).args(["--", "sh", "-c", raw]);
+    own.run().ok().prints("raw");
 }

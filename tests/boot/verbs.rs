@@ -12,7 +12,7 @@ use crate::common::{eventually, read, secs, write};
 cases! {
     Together: pause_and_unpause, paused_answers_at_once, shutdown_waits, reboot_gives_a_new_domid, destroy_works_on_all_that_runs,
            a_disk_outlives_its_run, replace, new_start_rename_delete, rm_discards, names, unknown_domains, copies,
-           what_follows_a_poweroff, all_at_once, create_paused, in_time_or_not_at_all;
+           what_follows_a_poweroff, all_at_once, create_paused, exec_follows_at_once, in_time_or_not_at_all;
 }
 
 /// The light guest: enough wherever no systemd is asked anything.
@@ -324,6 +324,17 @@ fn all_at_once() {
     pronto.cmd(["shutdown", "-a", "-w"]).run().ok();
     for name in ["a", "b", "c"] {
         assert_eq!(pronto.state(name), "shut-off");
+    }
+}
+
+/// A script does not have to know that an init takes some milliseconds to begin.
+fn exec_follows_at_once() {
+    let pronto = Pronto::fresh();
+    for n in 0..8 {
+        pronto.create("guest", light(), &["--no-wait", "--rm"]);
+        pronto.run(["exec", "guest", "--", "echo", "in"]).ok().prints("in");
+        pronto.run(["destroy", "guest"]).ok();
+        assert!(pronto.rows().is_empty(), "round {n}");
     }
 }
 

@@ -116,6 +116,17 @@ impl Run {
         self
     }
 
+    /// The same as the last words of another program, which executes them.
+    #[must_use]
+    pub fn below<'a>(self, words: impl IntoIterator<Item = &'a str>) -> Run {
+        let mut words = words.into_iter();
+        let mut outer = Run::new(words.next().unwrap_or_default()).args(words).args(&self.line).limit(self.limit);
+        for (name, value) in self.command.get_envs().filter_map(|(name, value)| Some((name, value?))) {
+            outer.command.env(name, value);
+        }
+        outer
+    }
+
     /// The words, for a terminal to start.
     pub(super) fn into_words(self) -> Vec<OsString> {
         self.line

@@ -6,6 +6,7 @@ mod emulators;
 mod kernel;
 mod kvm;
 mod nspawn;
+mod ping;
 mod storage;
 pub mod watches;
 
@@ -30,7 +31,7 @@ pub enum Level {
 /// One thing that was looked at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// What it belongs to: `kernel`, `binfmt`, `interpreters`, `nspawn`, `cgroups`, `store`, `kvm`.
+    /// What it belongs to: `kernel`, `binfmt`, `interpreters`, `nspawn`, `cgroups`, `limits`, `network`, `store`, `kvm`.
     pub area: &'static str,
     /// How it stands.
     pub level: Level,
@@ -58,6 +59,7 @@ pub fn run(ctx: &Ctx) -> Vec<Finding> {
     all.extend(emulators::findings(ctx));
     all.extend(cgroups::findings());
     all.extend(watches::findings());
+    all.extend(ping::findings());
     all.extend(storage::findings(&ctx.store));
     all.extend(kvm::findings());
     all
@@ -76,7 +78,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let ctx = Ctx { store: Store::at(Some(&dir.path().join("store"))), root: None, report: Arc::new(Quiet) };
         let all = run(&ctx);
-        for area in ["kernel", "binfmt", "interpreters", "nspawn", "cgroups", "store", "kvm"] {
+        for area in ["kernel", "binfmt", "interpreters", "nspawn", "cgroups", "network", "store", "kvm"] {
             assert!(all.iter().any(|f| f.area == area), "{area}: {all:?}");
         }
         for finding in &all {

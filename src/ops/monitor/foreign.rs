@@ -71,5 +71,10 @@ impl Foreign {
 /// Works as the guest's root on its file tree, as its init sees it.
 fn inside(run: &Run, work: impl FnOnce(&Root) -> std::io::Result<()>) -> std::io::Result<()> {
     let root = Root::open(Path::new(&format!("/proc/{}/root", run.leader)))?;
+    let id = |root: &Root| root.stat(Path::new("/")).map(|s| (s.st_dev, s.st_ino));
+    // nspawn has changed it before it names the leader; were it otherwise, this would be the host's /run.
+    if id(&root)? == id(&Root::open(Path::new("/"))?)? {
+        return Err(std::io::Error::other("the guest's init is not in its tree yet"));
+    }
     userns::acting_as(run.ids, || work(&root))
 }
