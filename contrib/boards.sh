@@ -20,11 +20,11 @@ pronto() { "$pronto" --root "$root" "$@"; }
 clean() { pronto destroy $name >/dev/null 2>&1 || true; pronto delete $name >/dev/null 2>&1 || true; }
 trap clean EXIT
 
-# uname -m, bits, gcc's and rustc's native CPU, GOARCH (GOARM is its package's, whatever the CPU), pip's first platform. On an ARMv6 neither compiler
+# uname -m, bits, gcc's and rustc's native CPU, GOARCH (GOARM is its package's, whatever the CPU), pip's first platform. On an ARMv6 no compiler
 # can tell: QEMU's /proc/cpuinfo has no "CPU part" then.
 expected() {
     case $1 in
-        rpi[01]/armel) echo "armv6l 32 none arm10tdmi arm linux_armv6l" ;;
+        rpi[01]/armel) echo "armv6l 32 arm10tdmi none arm linux_armv6l" ;;
         rpi2/armhf) echo "armv7l 32 cortex-a7 cortex-a7 arm linux_armv7l" ;;
         rpi3/arm64) echo "aarch64 64 cortex-a53 cortex-a53 arm64 linux_aarch64" ;;
         rpi4/arm64) echo "aarch64 64 cortex-a72 cortex-a72 arm64 linux_aarch64" ;;

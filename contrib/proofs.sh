@@ -154,7 +154,10 @@ END
 }
 
 work() {
+    # Where a proxy opens TLS, the host trusts its authority, and the guest's tools have to.
+    pronto --quiet cp /etc/ssl/certs/ca-certificates.crt "$name:/root/trusted.pem"
     inside <<END
+export SSL_CERT_FILE=/root/trusted.pem PIP_CERT=/root/trusted.pem NODE_EXTRA_CA_CERTS=/root/trusted.pem CURL_CA_BUNDLE=/root/trusted.pem
 echo 'deb $PRONTO_MIRROR bookworm main' >/etc/apt/sources.list
 echo 'deb-src $PRONTO_MIRROR bookworm main' >>/etc/apt/sources.list
 export DEBIAN_FRONTEND=noninteractive HOME=/root

@@ -4,15 +4,15 @@
 use std::path::Path;
 
 use crate::common::elf::{Cpu, program};
-use crate::common::fixtures::{BARE_ARM64, BOOKWORM_ARM64, BOOKWORM_ARMHF, OTHER_INITS_ARM64, Recipe};
+use crate::common::fixtures::{BARE_ARM64, BOOKWORM_ARM64, BOOKWORM_ARMHF, OTHER_INITS_ARM64, Recipe, TRIXIE_ARM64};
 use crate::common::harness::cases;
 use crate::common::pronto::{Pronto, scratch};
-use crate::common::run::Out;
-use crate::common::skip;
+use crate::common::run::{Out, Run};
+use crate::common::{secs, skip};
 
 cases! {
     Together: unreadable_programs_run, names_are_kept, appimages_run, a_preloaded_library_is_the_guests, long_directories_are_read_in_32_bits,
-              ping_works;
+              ping_works, an_old_interpreter_is_told;
     Alone: the_hosts_registry_may_be_flushed;
 }
 
@@ -129,4 +129,41 @@ fn ping_works() {
         /usr/local/bin/raw -MSocket -e 'socket(S, AF_INET, SOCK_RAW, 1) or die "socket: $!\n"; print "raw\n"'"#;
     let own = pronto.cmd(["run", "--network", "none", "--arch", "arm64"]).arg(&tree).args(["--", "sh", "-c", raw]);
     own.run().ok().prints("raw");
+}
+
+/// Debian 12's own QEMU, in the place of this host's for one process tree: what it cannot run is refused before anything is made, what it
+/// can runs, with a word about Go; and it stops, although this one cannot be told to keep real-time signals.
+fn an_old_interpreter_is_told() {
+    let (pronto, dir) = (Pronto::fresh(), scratch("old"));
+    let fetched =
+        Run::new("apt-get").args(["-qq", "download", "qemu-user-static=1:7.2*"]).dir(&dir).limit(secs(120)).run();
+    if fetched.code() != 0 {
+        skip!("qemu-user 7.2 is not among this host's packages (Debian 12 has it)");
+    }
+    Run::new("sh")
+        .args(["-c", "dpkg-deb --fsys-tarfile *.deb | tar x ./usr/bin/qemu-aarch64-static"])
+        .dir(&dir)
+        .run()
+        .ok();
+    let put =
+        format!("mount --bind {}/usr/bin/qemu-aarch64-static /usr/bin/qemu-aarch64 && exec \"$@\"", dir.display());
+    let with_it = |words: &[&str], tree: &Path| {
+        pronto
+            .cmd(words.iter().copied())
+            .arg(tree)
+            .limit(secs(120))
+            .below(["unshare", "--mount", "sh", "-c", &put, "sh"])
+            .run()
+    };
+    let create = ["create", "--arch", "arm64", "--name", "guest"];
+    with_it(&create, &TRIXIE_ARM64.tree())
+        .exits(3)
+        .says("qemu-user 7.2")
+        .says("too old for systemd 257")
+        .says("qemu-user 11");
+    assert!(pronto.rows().is_empty(), "nothing is made");
+    with_it(&create, &BOOKWORM_ARM64.tree()).ok().says("programs built with Go 1.23").says("is ready");
+    assert_eq!(pronto.exec("guest", &["systemctl", "is-system-running"]), "running");
+    pronto.run(["shutdown", "-w", "guest"]).ok();
+    pronto.run(["delete", "guest"]).ok();
 }
