@@ -91,7 +91,7 @@ mod tests {
             assert_eq!(resolve(word, labels), First::Verb(verb), "{word}");
         }
         for image in
-            ["debian/bookworm", "debian-bullseye", "centos-7", "debian:12", "./x", "/srv", "x@sha256:1", "oci:/d:t"]
+            ["debian/bookworm", "debian-bullseye", "centos-7", "debian:12", "./x", "/srv", "x@sha256:1", "oci:/d:t", "docker-archive:x.tar"]
         {
             assert_eq!(resolve(image, labels), First::Image, "{image}");
         }

@@ -59,7 +59,8 @@ impl Name {
     /// `registry.example:5000/library/debian:bookworm`, `sid` for `/srv/trees/sid.tar.xz`).
     pub fn for_image(image: &str) -> Name {
         let image = image.split_once("://").map_or(image, |(_, rest)| rest);
-        let image = image.strip_prefix("oci:").unwrap_or(image);
+        let kinds = ["oci:", "oci-archive:", "docker-archive:"];
+        let image = kinds.iter().find_map(|kind| image.strip_prefix(kind)).unwrap_or(image);
         let image = image.split('@').next().unwrap_or(image).trim_end_matches('/');
         let is_path = image.starts_with(['/', '.']);
         let last = image.rsplit('/').next().unwrap_or(image);
@@ -170,6 +171,9 @@ mod tests {
             ("./my tree/", "my-tree"),
             ("https://h.example/x/root.tar.xz", "root"),
             ("oci:/srv/layout:tag", "layout-tag"),
+            ("oci-archive:/srv/layout.tar:tag", "layout.tar-tag"),
+            ("docker-archive:/srv/save.tar", "save"),
+            ("docker-archive:/srv/save.tar:library/debian:12", "debian-12"),
             ("/srv/12", "d12"),
             ("/", "d"),
         ] {

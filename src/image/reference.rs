@@ -15,6 +15,10 @@ use super::{Error, Result, catalogue};
 pub enum ImageRef {
     /// `oci:DIR[:tag]`: an OCI image layout. Which colon splits is known only when DIR is looked at: see [`layout_parts`].
     Layout(String),
+    /// `oci-archive:FILE[:tag]`: a tar of such a layout.
+    OciArchive(String),
+    /// `docker-archive:FILE[:NAME[:TAG]]`: what `docker save` writes.
+    DockerArchive(String),
     /// A directory (a rootfs tree) or a file (a tarball), as written.
     Path(PathBuf),
     /// `http://…` or `https://…`: a tarball.
@@ -32,6 +36,15 @@ pub fn parse(word: &str) -> Result<ImageRef> {
             "" => Err(bad(word, "a directory must follow 'oci:'")),
             _ => Ok(ImageRef::Layout(rest.to_owned())),
         };
+    }
+    for (prefix, made) in
+        [("oci-archive:", ImageRef::OciArchive as fn(String) -> ImageRef), ("docker-archive:", ImageRef::DockerArchive)]
+    {
+        match word.strip_prefix(prefix) {
+            Some("") => return Err(bad(word, &format!("a file must follow '{prefix}'"))),
+            Some(rest) => return Ok(made(rest.to_owned())),
+            None => {}
+        }
     }
     if is_path(word) {
         return Ok(ImageRef::Path(PathBuf::from(word)));
@@ -190,6 +203,8 @@ impl fmt::Display for ImageRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ImageRef::Layout(rest) => write!(f, "oci:{rest}"),
+            ImageRef::OciArchive(rest) => write!(f, "oci-archive:{rest}"),
+            ImageRef::DockerArchive(rest) => write!(f, "docker-archive:{rest}"),
             ImageRef::Path(path) => path.display().fmt(f),
             ImageRef::Url(url) => f.write_str(url),
             ImageRef::Label(label) => f.write_str(label),

@@ -11,7 +11,7 @@ use super::provision::bootstrap;
 use super::{Ctx, Error, Result};
 use crate::domain::{Artifact, ImageConfig, Layer};
 use crate::image::catalogue::{self, Source};
-use crate::image::oci::{self, Layout, Pulled as Fetched, Registry};
+use crate::image::oci::{self, DockerArchive, Layout, Pulled as Fetched, Registry};
 use crate::image::{self, ImageRef, platform, reference, tarball};
 use crate::store::images::{self as records, Entry};
 use crate::store::{blobs, layers};
@@ -89,11 +89,16 @@ pub fn obtain_as(ctx: &Ctx, word: &str, wish: &Wish<'_>) -> Result<Pulled> {
             Ok(pulled(url, &entry, fetched))
         }
         ImageRef::Layout(text) => {
-            // Looking into a directory costs nothing, so it is always asked; where it is gone, what is stored will do.
             let layout = Layout::open(&text).map_err(cannot)?;
-            let name = layout.reference();
-            let got = oci::pull(&ctx.store, &layout, &name, wanted, true, report).map_err(cannot)?;
-            Ok(pulled(name, &got.entry, got.fetched))
+            from_disk(ctx, &layout, layout.reference(), wanted).map_err(cannot)
+        }
+        ImageRef::OciArchive(text) => {
+            let layout = Layout::open_archive(&text).map_err(cannot)?;
+            from_disk(ctx, &layout, layout.reference(), wanted).map_err(cannot)
+        }
+        ImageRef::DockerArchive(text) => {
+            let archive = DockerArchive::open(&text).map_err(cannot)?;
+            from_disk(ctx, &archive, archive.reference(), wanted).map_err(cannot)
         }
         ImageRef::Registry(reference) => {
             let got = from_registry(ctx, &reference, wanted, wish.force).map_err(cannot)?;
@@ -105,6 +110,12 @@ pub fn obtain_as(ctx: &Ctx, word: &str, wish: &Wish<'_>) -> Result<Pulled> {
             from_catalogue(ctx, row, wanted, wish)
         }
     }
+}
+
+/// Looking into files costs nothing, so they are always asked.
+fn from_disk(ctx: &Ctx, source: &dyn oci::Source, name: String, wanted: platform::Wanted<'_>) -> image::Result<Pulled> {
+    let got = oci::pull(&ctx.store, source, &name, wanted, true, ctx.report.as_ref())?;
+    Ok(pulled(name, &got.entry, got.fetched))
 }
 
 fn from_registry(
@@ -300,6 +311,8 @@ fn names_of(word: &str) -> Vec<String> {
             names.extend(absolute.map(|p| p.display().to_string()));
         }
         Ok(ImageRef::Layout(text)) => names.extend(Layout::open(&text).ok().map(|l| l.reference())),
+        Ok(ImageRef::OciArchive(text)) => names.extend(Layout::open_archive(&text).ok().map(|l| l.reference())),
+        Ok(ImageRef::DockerArchive(text)) => names.extend(DockerArchive::open(&text).ok().map(|l| l.reference())),
         Ok(ImageRef::Url(_)) | Err(_) => {}
     }
     names.dedup();

@@ -20,7 +20,7 @@ use crate::common::{have, secs, skip};
 cases! {
     Together: a_catalogue_label, an_image_without_an_init_is_provisioned, the_platforms_that_exist, images_pull_and_rmi, a_layout_on_disk, tarballs_of_every_kind, a_broken_download_goes_on,
             a_hundred_layers, whiteouts_links_and_owners,
-              a_label_that_lies;
+              a_label_that_lies, archives_of_other_tools, damaged_archives;
 }
 
 /// `ring/bare:gz` and `:zst` in the registry: Debian without an init, amd64 and arm64, two layers each.
@@ -294,4 +294,89 @@ fn whiteouts_links_and_owners() {
     run("stat -c '%a %u:%g %h' /d/setuid /d/owned; cat /d/b*").ok().prints("4755 0:0 1\n640 1234:4321 2\nbytes");
     run("stat -c %i /d/owned /d/twin | uniq | wc -l; cat /d/link").ok().prints("1\no");
     let _ = fixtures::cache();
+}
+
+/// What `skopeo` writes for docker and for OCI, several platforms and one, read where it lies.
+fn archives_of_other_tools() {
+    let (pronto, dir) = (Pronto::fresh(), scratch("archives"));
+    let mut layout = Layout::new(&dir.join("oci"));
+    let (arm64, amd64) = (hello(Cpu::Arm64, &dir), hello(Cpu::Amd64, &dir));
+    for (tag, codec) in [("gz", Codec::Gzip), ("zst", Codec::Zstd)] {
+        let image = |arch, tar| Image::new(arch, &[tar], codec, &["/hello"]);
+        layout.index(tag, &[image("amd64", &amd64), image("arm64", &arm64)]);
+    }
+    let from = |tag: &str| format!("oci:{}:{tag}", dir.join("oci").display());
+    let at = |name: &str| dir.join(name).display().to_string();
+    let copy = |flags: &[&str], from: &str, to: &str| {
+        Run::new("skopeo").args(["--insecure-policy", "copy", "--quiet"]).args(flags).args([from, to]).run().ok();
+    };
+    copy(&["--all"], &from("gz"), &format!("oci-archive:{}:both", at("both.tar")));
+    copy(&["--all"], &from("zst"), &format!("oci-archive:{}", at("none.tar")));
+    copy(&["--override-arch", "arm64"], &from("gz"), &format!("docker-archive:{}:some/hello:1", at("save.tar")));
+    let run = |word: &str, arch: &str| pronto.cmd(["--quiet", "run", "--arch", arch, word]).run();
+    for (arch, said) in [("arm64", "hello Arm64"), ("amd64", "hello Amd64")] {
+        run(&format!("oci-archive:{}:both", at("both.tar")), arch).ok().prints(said);
+        run(&format!("oci-archive:{}", at("none.tar")), arch).ok().prints(said);
+    }
+    for name in ["", ":some/hello:1", ":docker.io/some/hello:1"] {
+        run(&format!("docker-archive:{}{name}", at("save.tar")), "arm64").ok().prints("hello Arm64");
+    }
+    run(&format!("docker-archive:{}", at("save.tar")), "amd64").exits(125).says("it has linux/arm64");
+    run(&format!("docker-archive:{}:other:1", at("save.tar")), "arm64")
+        .exits(125)
+        .says("it has docker.io/some/hello:1");
+    run(&format!("oci-archive:{}:other", at("both.tar")), "arm64").exits(125).says("it has the tags both");
+    let listed = pronto.run(["images"]).ok().text();
+    assert!(listed.contains(&format!("docker-archive:{}:some/hello:1", at("save.tar"))), "{listed}");
+    pronto.run(["rmi", &format!("oci-archive:{}:both", at("both.tar"))]).ok();
+}
+
+/// Two images in one archive, whose layers are links to one file and a compressed one; and archives that are none.
+fn damaged_archives() {
+    let (pronto, dir) = (Pronto::fresh(), scratch("damaged"));
+    let layer = std::fs::read(hello(Cpu::Amd64, &dir)).unwrap();
+    let diff = ::pronto::image::Digest::of(&layer).to_string();
+    let config = |note: &str| {
+        json!({"architecture": "amd64", "os": "linux", "author": note, "rootfs": {"type": "layers", "diff_ids": [diff]}}).to_string()
+    };
+    let item = |n: &str| json!({"Config": format!("{n}.json"), "RepoTags": [format!("{n}:latest")], "Layers": [format!("{n}/layer.tar")]});
+    let gzip = Run::new("gzip").arg("-c").stdin(&layer).run().ok().stdout;
+    let make = |name: &str, list: serde_json::Value, layer: &[u8]| {
+        Tar::new()
+            .file("shared.tar", 0o644, layer)
+            .symlink("one/layer.tar", "../shared.tar")
+            .file("two/layer.tar", 0o644, &gzip)
+            .symlink("loop/layer.tar", "../loop/layer.tar")
+            .file("one.json", 0o644, config("one").as_bytes())
+            .file("two.json", 0o644, config("two").as_bytes())
+            .file("loop.json", 0o644, config("loop").as_bytes())
+            .file("manifest.json", 0o644, list.to_string().as_bytes())
+            .write(&dir.join(name));
+        format!("docker-archive:{}", dir.join(name).display())
+    };
+    let both = make("both.tar", json!([item("one"), item("two")]), &layer);
+    let run = |word: &str| pronto.cmd(["--quiet", "run", word, "/hello"]).run();
+    run(&both).exits(125).says("a name is needed").says("one:latest, two:latest");
+    for name in [":one", ":two:latest", ":docker.io/library/one:latest"] {
+        run(&format!("{both}{name}")).ok().prints("hello Amd64");
+    }
+    let mut wrong = layer.clone();
+    wrong[600] ^= 1;
+    let fresh = Pronto::fresh();
+    let run = |word: &str| fresh.cmd(["--quiet", "run", word, "/hello"]).run().exits(125);
+    run(&make("wrong.tar", json!([item("one")]), &wrong)).says("was promised");
+    run(&make("loop.tar", json!([item("loop")]), &layer)).says("lacks its layer 'loop/layer.tar'");
+    run(&make("list.tar", json!({"one": 1}), &layer)).says("manifest.json is not docker's");
+    run(&format!("oci-archive:{}", dir.join("both.tar").display())).says("no index.json");
+    let whole = std::fs::read(dir.join("both.tar")).unwrap();
+    let write = |name: &str, bytes: &[u8]| {
+        ::pronto::sys::fs::write_volatile(&dir.join(name), bytes, 0o644).unwrap();
+        format!("docker-archive:{}", dir.join(name).display())
+    };
+    run(&write("short.tar", &whole[..1000])).says("truncated");
+    run(&write("html.tar", b"<html>")).says("truncated");
+    run(&write("packed.tar.gz", &gzip)).says("gunzip");
+    run(&format!("docker-archive:{}", dir.join("missing.tar").display())).says("No such file");
+    run("docker-archive:").says("a file must follow");
+    assert_eq!(fresh.run(["images", "--format", "json"]).ok().text().trim(), "[]", "nothing is stored of any of them");
 }

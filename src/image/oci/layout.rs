@@ -1,10 +1,9 @@
-//! An OCI image layout on the disk (image-spec, image-layout.md). What a newcomer would get wrong: a tag is an annotation in
+//! An OCI image layout on the disk, a directory or a tar of one (image-spec, image-layout.md). What a newcomer would get wrong: a tag is an annotation in
 //! index.json, not a file name; and what lies in a directory is checked like what comes from a network.
 
-use std::fs::File;
 use std::io::Read;
-use std::path::{Path, PathBuf};
 
+use super::files::{Archive, Files};
 use super::manifest::{Descriptor, Document};
 use super::{MAX_DOCUMENT, Source};
 use crate::image::{Digest, Error, Result, reference};
@@ -14,7 +13,7 @@ const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// One tag of a layout.
 #[derive(Debug)]
 pub struct Layout {
-    dir: PathBuf,
+    files: Files,
     tag: Option<String>,
 }
 
@@ -24,7 +23,7 @@ impl Layout {
         let ways = reference::layout_parts(text);
         for (dir, tag) in &ways {
             if dir.join("index.json").is_file() {
-                return Ok(Layout { dir: reference::canonical(dir)?, tag: tag.clone() });
+                return Ok(Layout { files: Files::Directory(reference::canonical(dir)?), tag: tag.clone() });
             }
         }
         for (dir, _) in &ways {
@@ -34,36 +33,53 @@ impl Layout {
             }
         }
         let (dir, _) = ways.last().cloned().unwrap_or_default();
-        reference::canonical(&dir).map(|dir| Layout { dir, tag: None })
+        reference::canonical(&dir).map(|dir| Layout { files: Files::Directory(dir), tag: None })
     }
 
-    /// The reference under which it is stored: `oci:/absolute/path[:tag]`.
+    /// Finds the layout in a tar that `FILE[:tag]` means. Errors: as [`Archive::open`], or the archive holds none.
+    pub fn open_archive(text: &str) -> Result<Layout> {
+        let ways = reference::layout_parts(text);
+        let (path, tag) = ways.iter().find(|(path, _)| path.is_file()).or(ways.last()).cloned().unwrap_or_default();
+        let archive = Archive::open(&path)?;
+        if archive.find("index.json").is_none() {
+            let why = "it has no index.json, so it is no archive of an OCI image layout".to_owned();
+            return Err(Error::Malformed { what: path.display().to_string(), why });
+        }
+        Ok(Layout { files: Files::Archive(archive), tag })
+    }
+
+    /// The reference under which it is stored: `oci:/absolute/path[:tag]`, or `oci-archive:` and so on.
     pub fn reference(&self) -> String {
         let tag = self.tag.as_ref().map(|tag| format!(":{tag}")).unwrap_or_default();
-        format!("oci:{}{tag}", self.dir.display())
+        let kind = if matches!(self.files, Files::Archive(_)) { "oci-archive" } else { "oci" };
+        format!("{kind}:{}{tag}", self.files.path().display())
     }
 
-    fn read(&self, path: &Path, what: &str) -> Result<Vec<u8>> {
+    fn open_file(&self, name: &str, what: &str) -> Result<Box<dyn Read + Send + '_>> {
+        self.files.open(name).map_err(|e| self.missing(e, name, what))
+    }
+
+    fn read(&self, name: &str, what: &str) -> Result<Vec<u8>> {
         let mut data = Vec::new();
-        let file = File::open(path).map_err(|e| self.missing(e, path, what))?;
-        file.take(MAX_DOCUMENT + 1)
+        self.open_file(name, what)?
+            .take(MAX_DOCUMENT + 1)
             .read_to_end(&mut data)
-            .map_err(Error::io(format!("cannot read {}", path.display())))?;
+            .map_err(Error::io(format!("cannot read {name} of {}", self.place())))?;
         if data.len() as u64 > MAX_DOCUMENT {
             return Err(Error::Malformed { what: what.to_owned(), why: "it is too large".into() });
         }
         Ok(data)
     }
 
-    fn missing(&self, error: std::io::Error, path: &Path, what: &str) -> Error {
+    fn missing(&self, error: std::io::Error, name: &str, what: &str) -> Error {
         if error.kind() == std::io::ErrorKind::NotFound {
             return Error::NotFound { what: what.to_owned(), place: self.place(), why: String::new() };
         }
-        Error::Io { what: format!("cannot open {}", path.display()), source: error }
+        Error::Io { what: format!("cannot open {name} of {}", self.place()), source: error }
     }
 
-    fn path(&self, digest: &Digest) -> PathBuf {
-        self.dir.join("blobs/sha256").join(digest.hex())
+    fn name(digest: &Digest) -> String {
+        format!("blobs/sha256/{}", digest.hex())
     }
 
     fn tags(entries: &[Descriptor]) -> String {
@@ -75,12 +91,12 @@ impl Layout {
 
 impl Source for Layout {
     fn place(&self) -> String {
-        format!("layout {}", self.dir.display().to_string().escape_debug())
+        format!("layout {}", self.files.path().display().to_string().escape_debug())
     }
 
     fn top(&self) -> Result<Vec<u8>> {
         let what = format!("index of {}", self.place());
-        let text = self.read(&self.dir.join("index.json"), &what)?;
+        let text = self.read("index.json", &what)?;
         let malformed = |why| Error::Malformed { what: what.clone(), why };
         let Document::Index(entries) = Document::parse(&text).map_err(malformed)? else {
             return Err(malformed("it is no index".into()));
@@ -108,14 +124,12 @@ impl Source for Layout {
     }
 
     fn manifest(&self, digest: &Digest) -> Result<Vec<u8>> {
-        self.read(&self.path(digest), &format!("manifest {}", digest.short()))
+        self.read(&Layout::name(digest), &format!("manifest {}", digest.short()))
     }
 
     fn blob(&self, blob: &Descriptor) -> Result<Box<dyn Read + Send + '_>> {
         let what = format!("blob {}", blob.digest.escape_debug());
         let digest = blob.digest().map_err(|why| Error::Malformed { what: what.clone(), why })?;
-        let path = self.path(&digest);
-        let file = File::open(&path).map_err(|e| self.missing(e, &path, &what))?;
-        Ok(Box::new(file))
+        self.open_file(&Layout::name(&digest), &what)
     }
 }

@@ -1,12 +1,15 @@
 //! From a reference to layers in the store: index, choice of platform, manifest, config, layers. What a newcomer would get
 //! wrong: layers go by their diffID (the archive inside), not by their blob's digest: one archive packed twice is one layer.
 
+pub mod docker_archive;
+pub mod files;
 pub mod layout;
 pub mod manifest;
 pub mod registry;
 
 use std::io::Read;
 
+pub use docker_archive::DockerArchive;
 pub use layout::Layout;
 pub use registry::Registry;
 

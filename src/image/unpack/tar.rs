@@ -228,6 +228,18 @@ impl<R: BufRead> Reader<R> {
         }
     }
 
+    /// Where the current entry's body begins; goes on behind it without reading it. Errors: as lseek(2).
+    pub fn jump(&mut self) -> io::Result<u64>
+    where
+        R: io::Seek,
+    {
+        let at = self.input.stream_position()?;
+        let length = i64::try_from(self.left.saturating_add(self.padding)).map_err(io::Error::other)?;
+        self.input.seek_relative(length)?;
+        (self.left, self.padding) = (0, 0);
+        Ok(at)
+    }
+
     /// Hands the rest of the current entry's body to `sink`, piece by piece.
     pub fn body(&mut self, mut sink: impl FnMut(&[u8]) -> io::Result<()>) -> Result<(), BodyError> {
         while self.left > 0 {
