@@ -40,7 +40,7 @@ apt-get -qq update
 apt-get -qq -y --no-install-recommends install gcc libc6-dev rustc golang-go python3-pip >/dev/null 2>&1
 exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root bash -c '
     native=\$(gcc -mcpu=native -### -c -x c /dev/null 2>&1 | grep -o -m 1 "mcpu=[a-z0-9-]*" | head -n 1 | cut -d = -f 2)
-    rust=\$(echo "pub fn f() {}" | rustc -C target-cpu=native --crate-type lib --emit llvm-ir -o - - | grep -o -m 1 "target-cpu.=.[a-z0-9-]*" | grep -o "[a-z0-9-]*\$" | head -n 1)
+    rust=\$(echo "pub fn f() {}" | rustc -C target-cpu=native --crate-type lib --emit llvm-ir -o /tmp/f.ll - && grep -o -m 1 "target-cpu.=.[a-z0-9-]*" /tmp/f.ll | grep -o "[a-z0-9-]*\$" | head -n 1)
     pip=\$(pip debug --verbose 2>/dev/null | grep -o -e "-linux_[a-z0-9_]*" | head -n 1)
     echo "\$(uname -m) \$(getconf LONG_BIT) \${native:-none} \${rust:-none} \$(go env GOARCH) \${pip#-}"'
 END

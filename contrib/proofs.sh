@@ -182,10 +182,18 @@ try "… which is the compiled one" python3 -c 'import markupsafe._speedups'
 try "cargo's packages" installs cargo
 mkdir -p /root/crate/src
 # cargo of this release would clone the whole index first.
-try "fetching crates" sh -c 'cd /root/crate && for c in itoa-1.0.5 libc-0.2.139; do curl -sSf https://static.crates.io/crates/\${c%-*}/\$c.crate | tar xz; done'
-printf '[package]\nname = "crate"\nversion = "1.0.0"\nedition = "2021"\n[dependencies]\nitoa = { path = "itoa-1.0.5" }\nlibc = { path = "libc-0.2.139" }\n[workspace]\n' >/root/crate/Cargo.toml
-echo 'fn main() { println!("{} {}", itoa::Buffer::new().format(42), unsafe { libc::getpid() } > 0); }' >/root/crate/src/main.rs
-try "cargo build with dependencies" sh -c 'cd /root/crate && cargo build --quiet --release && [ "\$(target/release/crate)" = "42 true" ]'
+try "fetching crates" sh -c 'mkdir -p /root/crates && cd /root/crates && for c in fnv-1.0.7 unicode-xid-0.2.4; do curl -sSf https://static.crates.io/crates/\${c%-*}/\$c.crate | tar xz; done'
+printf '[package]\nname = "crate"\nversion = "1.0.0"\nedition = "2021"\n[dependencies]\nfnv = { path = "../crates/fnv-1.0.7" }\nunicode-xid = { path = "../crates/unicode-xid-0.2.4" }\n' >/root/crate/Cargo.toml
+cat >/root/crate/src/main.rs <<'R'
+use std::hash::Hasher;
+use unicode_xid::UnicodeXID;
+fn main() {
+    let mut hash = fnv::FnvHasher::default();
+    hash.write(b"a");
+    println!("{:x} {}", hash.finish(), 'a'.is_xid_start());
+}
+R
+try "cargo build with dependencies" sh -c 'cd /root/crate && cargo build --quiet --release && [ "\$(target/release/crate)" = "af63dc4c8601ec8c true" ]'
 try "go's packages" installs golang-go
 mkdir -p /root/module && printf 'module m\n\ngo 1.19\n' >/root/module/go.mod
 printf 'package m\n\nimport "testing"\n\nfunc TestM(t *testing.T) { if testing.Short() { t.Skip() } }\n' >/root/module/m_test.go
