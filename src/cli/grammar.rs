@@ -90,9 +90,17 @@ mod tests {
         ] {
             assert_eq!(resolve(word, labels), First::Verb(verb), "{word}");
         }
-        for image in
-            ["debian/bookworm", "debian-bullseye", "centos-7", "debian:12", "./x", "/srv", "x@sha256:1", "oci:/d:t", "docker-archive:x.tar"]
-        {
+        for image in [
+            "debian/bookworm",
+            "debian-bullseye",
+            "centos-7",
+            "debian:12",
+            "./x",
+            "/srv",
+            "x@sha256:1",
+            "oci:/d:t",
+            "docker-archive:x.tar",
+        ] {
             assert_eq!(resolve(image, labels), First::Image, "{image}");
         }
         for word in ["", "debian", "frobnicate", "Debian-bullseye", ".", "..", "bookworm"] {

@@ -59,7 +59,7 @@ pub fn start(ctx: &Ctx, reserved: &Reserved, command: Command) -> Result<(Jail, 
         let _held = ctx.store.hold()?;
         ctx.store.next_domid()?
     };
-    run.machine = format!("pronto-{}-{}", super::monitor::root_tag(ctx.store.root()), run.domid);
+    run.machine = format!("pronto-{}-{}", ctx.store.tag(), run.domid);
     run.backend = "direct".into();
     let spec = &record.spec;
     let limits = Limits { memory: spec.memory, cpus: spec.vcpus, cpuset: spec.cpus.clone() };

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{Error, Result};
-use crate::sys::fs;
+use crate::sys::{fs, tag};
 
 /// The version of the layout on disk that this program writes.
 pub const VERSION: u32 = 1;
@@ -71,6 +71,11 @@ impl Store {
     pub fn root(&self) -> &Path {
         &self.root
     }
+    /// What tells the machines of two stores apart: eight hex digits of the store's path.
+    pub fn tag(&self) -> String {
+        use std::os::unix::ffi::OsStrExt;
+        tag::of(self.root.as_os_str().as_bytes(), 8)
+    }
     /// The root of what a reboot clears.
     pub fn run(&self) -> &Path {
         &self.run
@@ -133,6 +138,13 @@ impl Store {
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn stores_have_tags_of_their_own() {
+        let tag = |path: &str| Store::at(Some(Path::new(path))).tag();
+        assert_eq!(tag("/a").len(), 8);
+        assert_ne!(tag("/a"), tag("/b"));
+    }
 
     #[test]
     fn a_store_is_private_and_knows_its_version() {

@@ -26,7 +26,7 @@ use crate::sys::process::Tool;
 use crate::sys::root::Root;
 use crate::sys::seccomp::Filter;
 use crate::sys::userns::{self, ActAs};
-use crate::sys::{devices, fail, ns, pty, sock, tag};
+use crate::sys::{devices, fail, ns, pty, sock};
 
 pub(super) type Text<T> = Result<T, String>;
 /// The sources of bind mounts, detached (and whether each is a directory), and what the backend is told of them.
@@ -281,7 +281,7 @@ impl Guest for Running {
         let held = self.store.hold().map_err(text)?;
         self.run.domid = self.store.next_domid().map_err(text)?;
         drop(held);
-        self.run.machine = format!("pronto-{}-{}", root_tag(self.store.root()), self.run.domid);
+        self.run.machine = format!("pronto-{}-{}", self.store.tag(), self.run.domid);
         self.run.backend = self.backend.name().into();
         self.run.ready = false;
         self.run.stopping = false;
@@ -297,7 +297,7 @@ impl Guest for Running {
 
     fn leader(&mut self, inner: i32) -> Text<()> {
         fail::point("leader").map_err(text)?;
-        let leader = find_leader(&self.run.cage, inner).ok_or("the guest's init cannot be found")?;
+        let leader = self.run.cage.init_of(inner).ok_or("the guest's init cannot be found")?;
         self.run.leader = leader;
         self.run.leader_start = ns::start_time(leader).unwrap_or_default();
         if let Some(by) = self.private().cloned() {
@@ -393,31 +393,5 @@ impl Guest for Running {
         }
         // The lock goes last: until then nobody may think that this domain is free.
         self.lock = None;
-    }
-}
-
-/// The host's PID of the process that is `inner` in the pid namespace of the program and 1 in its own.
-fn find_leader(cage: &Cage, inner: i32) -> Option<i32> {
-    cage.pids().into_iter().find(|pid| {
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        let pids = ns::parse_nspid(&status);
-        pids.len() >= 3 && pids[pids.len() - 1] == 1 && pids[pids.len() - 2] == inner
-    })
-}
-
-/// What tells the machines of two stores apart: eight hex digits of the store's path.
-pub fn root_tag(root: &Path) -> String {
-    use std::os::unix::ffi::OsStrExt;
-    tag::of(root.as_os_str().as_bytes(), 8)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn stores_have_tags_of_their_own() {
-        assert_eq!(root_tag(Path::new("/a")).len(), 8);
-        assert_ne!(root_tag(Path::new("/a")), root_tag(Path::new("/b")));
     }
 }

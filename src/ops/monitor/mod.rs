@@ -23,7 +23,6 @@ use crate::store::Store;
 use crate::sys::lock::{self, Lock};
 use crate::sys::{fail, sock};
 
-pub use guest::root_tag;
 pub use spawn::{Starter, spawn};
 
 /// Runs a monitor: `__monitor ROOT NAME LOCK-FD STARTER-FD`. ROOT is empty for the machine's own store.

@@ -89,7 +89,7 @@ struct Place {
 
 impl Place {
     fn make(ctx: &Ctx, uuid: &str) -> Result<Place> {
-        let machine = format!("pronto-{}-{uuid}", crate::ops::monitor::root_tag(ctx.store.root()));
+        let machine = format!("pronto-{}-{uuid}", ctx.store.tag());
         let lent = delegation::borrow()?;
         let cage = Cage::light(&lent.hierarchies, &machine, &Limits::default());
         drop(lent);

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::files::{each_below, field, first_line, make_dir, remove_below, write};
 use super::{Error, Hierarchies};
-use crate::sys::devices;
+use crate::sys::{devices, ns};
 
 /// What a domain may use at most.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -268,6 +268,15 @@ impl Cage {
             }
         }
         let _ = write(&guest.join("cgroup.freeze"), "0");
+    }
+
+    /// The guest's init: the PID here of the process that is `inner` in the pid namespace of its program, and 1 in its own.
+    pub fn init_of(&self, inner: i32) -> Option<i32> {
+        self.pids().into_iter().find(|pid| {
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            let pids = ns::parse_nspid(&status);
+            pids.len() >= 3 && pids[pids.len() - 1] == 1 && pids[pids.len() - 2] == inner
+        })
     }
 
     /// Every process of the guest, as PIDs of our namespace.
