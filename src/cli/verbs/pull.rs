@@ -39,8 +39,9 @@ impl Verb for Pull {
         let mirror = guest::mirror(self.mirror);
         let ctx = front.ctx(Self::NAME)?;
         let pulled = ops::images::pull(&ctx, &image, arch.as_deref(), self.force, mirror.as_deref())?;
-        let did = if pulled.fetched { "fetched" } else { "is there already" };
-        ctx.report.note(&format!("{} {did}", pulled.artifact.label));
+        // docker's words, which scripts look for.
+        let did = if pulled.fetched { "Downloaded newer image" } else { "Image is up to date" };
+        ctx.report.note(&format!("Status: {did} for {}", pulled.artifact.label));
         output::lines(pulled.artifact.digest)?;
         Ok(0)
     }
