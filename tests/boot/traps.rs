@@ -4,7 +4,9 @@
 use std::path::Path;
 
 use crate::common::elf::{Cpu, program};
-use crate::common::fixtures::{BARE_ARM64, BOOKWORM_ARM64, BOOKWORM_ARMHF, OTHER_INITS_ARM64, Recipe, TRIXIE_ARM64};
+use crate::common::fixtures::{
+    BARE_ARM64, BOOKWORM_ARM64, BOOKWORM_ARMHF, OTHER_INITS_ARM64, Recipe, TRIXIE_ARM64, light,
+};
 use crate::common::harness::cases;
 use crate::common::pronto::{Pronto, scratch};
 use crate::common::run::{Out, Run};
@@ -12,7 +14,8 @@ use crate::common::{secs, skip};
 
 cases! {
     Together: unreadable_programs_run, names_are_kept, appimages_run, a_preloaded_library_is_the_guests, long_directories_are_read_in_32_bits,
-              ping_works, an_old_interpreter_is_told;
+              ping_works, an_old_interpreter_is_told,
+              device_nodes_want_the_hosts_root;
     Alone: the_hosts_registry_may_be_flushed;
 }
 
@@ -166,4 +169,17 @@ fn an_old_interpreter_is_told() {
     assert_eq!(pronto.exec("guest", &["systemctl", "is-system-running"]), "running");
     pronto.run(["shutdown", "-w", "guest"]).ok();
     pronto.run(["delete", "guest"]).ok();
+}
+
+/// What README tells who wants debootstrap in a guest: no user namespace may make device nodes, and a domain without one may.
+fn device_nodes_want_the_hosts_root() {
+    let pronto = Pronto::fresh();
+    let make = ["sh", "-c", "mknod /srv/null c 1 3 && echo gone >/srv/null && stat -c %F /srv/null"];
+    pronto.create("mapped", light(), &["--rm"]);
+    let refused = pronto.cmd(["exec", "mapped", "--"]).args(make).run();
+    assert!(refused.code() != 0 && refused.err().contains("Operation not permitted"), "{refused}");
+    pronto.run(["destroy", "mapped"]).ok();
+    pronto.create("plain", light(), &["--rm", "--no-userns"]);
+    assert_eq!(pronto.exec("plain", &make), "character special file");
+    pronto.run(["destroy", "plain"]).ok();
 }
