@@ -25,7 +25,7 @@ use crate::store::domains::Run;
 use crate::sys::caps::{self, Sets};
 use crate::sys::cgroup::{self, Hierarchies};
 use crate::sys::seccomp::Filter;
-use crate::sys::{lock, ns, pty, signal, sock, systemd_bus};
+use crate::sys::{lock, ns, process, pty, signal, sock, systemd_bus};
 
 /// What shall be run, and where. Bytes are kept as they are.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -94,6 +94,9 @@ pub fn main(words: &[OsString]) -> u8 {
     0
 }
 
+/// How long systemd may take to say how many units have failed, in seconds; a slower one is asked by `systemctl`.
+const LONGEST_ANSWER: u32 = 3;
+
 type Failure = (String, u8);
 
 fn fault(what: &str) -> impl Fn(io::Error) -> Failure + '_ {
@@ -115,7 +118,9 @@ fn serve(socket: &mut UnixStream) -> Result<u8, Failure> {
     let (mut reader, writer) = crate::sys::process::pipe().map_err(fault("pipe"))?;
     let process = ns::spawn(CloneFlags::empty(), move || {
         if order.ask {
-            return i32::from(!matches!(systemd_bus::failed_units(), Ok(0)));
+            // The parent waits for its end before it attends to this process.
+            drop(writer);
+            return i32::from(!entered.nothing_failed());
         }
         let (why, code) = entered.become_command(&order, terminal.as_ref());
         let mut writer = writer;
@@ -223,7 +228,16 @@ impl Entered {
             // The host's root has no number in there; the guest's root has all that is left to do.
             become_root_inside().map_err(|e| fault("cannot become the guest's root")(e.into()))?;
         }
-        Ok(Entered { fence: Filter::of(order.forgetful), keep })
+        Ok(Entered { fence: Filter::of(order.forgetful && !process::is_kept()), keep })
+    }
+
+    /// Runs in the child: whether systemd says that no unit has failed. Who answers may be anybody, so this is fenced as a command would be,
+    /// and a signal ends it however slow they are.
+    fn nothing_failed(&self) -> bool {
+        let _ = nix::unistd::setsid();
+        let fenced = account(None).and_then(|root| self.lower(&root));
+        nix::unistd::alarm::set(LONGEST_ANSWER);
+        fenced.is_ok() && matches!(systemd_bus::failed_units(), Ok(0))
     }
 
     /// Runs in the child; returns only what went wrong, with docker's code.

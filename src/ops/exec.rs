@@ -129,7 +129,7 @@ pub fn failed_units(ctx: &Ctx, name: &Name) -> Vec<String> {
     }
     let (Some(run), Ok(mut interrupt)) = (&domain.run, Interrupt::collect()) else { return Vec::new() };
     // Mostly there is none, which is known at once.
-    if none_failed(run, &mut interrupt) {
+    if !matches!(some_failed(run, &mut interrupt), Ok(true)) {
         return Vec::new();
     }
     let words = ["systemctl", "list-units", "--state=failed", "--no-legend", "--plain", "--no-pager"];
@@ -139,10 +139,11 @@ pub fn failed_units(ctx: &Ctx, name: &Name) -> Vec<String> {
     text.lines().filter_map(|l| l.split_whitespace().next()).map(str::to_owned).collect()
 }
 
-/// Whether the guest's systemd says so itself: no program is started for it.
-fn none_failed(run: &Run, interrupt: &mut Interrupt) -> bool {
+/// Whether some may have failed, as the guest's systemd says itself: no program is started for it. Errors: interrupted, or the guest has
+/// ended.
+fn some_failed(run: &Run, interrupt: &mut Interrupt) -> Result<bool> {
     let order = Order { ask: true, ..Order::to(run) };
-    matches!(follow(&order, Io::Captured, interrupt), Ok((0, _)))
+    follow(&order, Io::Captured, interrupt).map(|(status, _)| status != 0)
 }
 
 struct Session {

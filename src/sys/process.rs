@@ -10,6 +10,16 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
+/// Whether one of the standard streams of this process is a file or a disk, which keeps what is written to it.
+pub fn is_kept() -> bool {
+    use nix::sys::stat::{SFlag, fstat};
+    let streams = [fstat(std::io::stdin()), fstat(std::io::stdout()), fstat(std::io::stderr())];
+    streams.iter().flatten().any(|s| {
+        let kind = SFlag::from_bits_truncate(s.st_mode & SFlag::S_IFMT.bits());
+        kind == SFlag::S_IFREG || kind == SFlag::S_IFBLK
+    })
+}
+
 /// A program about to be run, with its words.
 #[derive(Debug)]
 pub struct Tool {

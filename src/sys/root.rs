@@ -107,6 +107,11 @@ impl Root {
 
     /// The names in a directory, `.` and `..` left out, sorted by bytes.
     pub fn read_dir(&self, path: impl AsRef<Path>) -> io::Result<Vec<OsString>> {
+        self.read_dir_up_to(path, usize::MAX)
+    }
+
+    /// As [`Root::read_dir`], for directories that a guest may have filled. Errors: E2BIG when there are more than `max`.
+    pub fn read_dir_up_to(&self, path: impl AsRef<Path>, max: usize) -> io::Result<Vec<OsString>> {
         let fd = self.open_at(path.as_ref(), OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
         let mut dir = nix::dir::Dir::from_fd(fd)?;
         let mut names = Vec::new();
@@ -114,6 +119,9 @@ impl Root {
             let entry = entry?;
             let name = entry.file_name().to_bytes();
             if name != b"." && name != b".." {
+                if names.len() == max {
+                    return Err(io::Error::from_raw_os_error(libc::E2BIG));
+                }
                 names.push(OsString::from_vec(name.to_vec()));
             }
         }

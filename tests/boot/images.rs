@@ -360,6 +360,17 @@ fn damaged_archives() {
     for name in [":one", ":two:latest", ":docker.io/library/one:latest"] {
         run(&format!("{both}{name}")).ok().prints("hello Amd64");
     }
+    // A layer of nothing, compressed to some thirty bytes, and a path with an @.
+    let nothing = vec![0; 1024];
+    let packed = Run::new("gzip").arg("-c").stdin(&nothing).run().ok().stdout;
+    let digests = [diff.clone(), ::pronto::image::Digest::of(&nothing).to_string()];
+    let config =
+        json!({"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": digests}}).to_string();
+    let list = json!([{"Config": "c.json", "RepoTags": null, "Layers": ["l.tar", "n.tar"]}]).to_string();
+    let tar = Tar::new().file("./l.tar", 0o644, &layer).file("./n.tar", 0o644, &packed);
+    let tar = tar.file("./c.json", 0o644, config.as_bytes()).file("./manifest.json", 0o644, list.as_bytes());
+    tar.write(&dir.join("app@1.2.tar"));
+    run(&format!("docker-archive:{}", dir.join("app@1.2.tar").display())).ok().prints("hello Amd64");
     let mut wrong = layer.clone();
     wrong[600] ^= 1;
     let fresh = Pronto::fresh();

@@ -118,8 +118,9 @@ pub fn is_supported() -> bool {
 /// Starts the command; returns when it has been executed. The guest lives at most as long as the calling thread. Errors:
 /// see [`Error`]; no process is left then.
 pub fn start(plan: Plan) -> Result<Jail, Error> {
-    // A run is discarded; what it shares is not.
-    let filter = Filter::of(plan.binds.iter().all(|bind| bind.read_only)).ok_or(Error::Unsupported)?;
+    // A run is discarded; what it shares is not, nor what the caller's streams lead to.
+    let filter = Filter::of(plan.binds.iter().all(|bind| bind.read_only) && !crate::sys::process::is_kept())
+        .ok_or(Error::Unsupported)?;
     let word = plan.words.first().ok_or_else(|| Error::Word(String::new()))?.to_string_lossy().into_owned();
     let image = Root::from_fd(plan.root, Path::new("/"));
     let account = account(&image, plan.user.as_deref())?;

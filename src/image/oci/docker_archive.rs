@@ -150,8 +150,8 @@ fn layer(files: &Files, name: &str, diff_id: &Digest) -> Result<(u64, Digest)> {
     let head = size.min(512) as usize;
     let mut file = files.open(name).map_err(read)?;
     file.read_exact(&mut first[..head]).map_err(read)?;
-    // A tar's first header says so at 257; what begins otherwise is compressed (or empty).
-    if head < 512 || &first[257..262] == b"ustar" || first == [0; 512] {
+    // A tar's first header says so at 257, and one of nothing is zeros; what is shorter or begins otherwise is compressed.
+    if head == 512 && (&first[257..262] == b"ustar" || first == [0; 512]) {
         return Ok((size, diff_id.clone()));
     }
     let mut hash = crate::image::digest::Hasher::new();

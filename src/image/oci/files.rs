@@ -74,8 +74,7 @@ impl Archive {
         let mut reader = Reader::new(BufReader::new(file.try_clone().map_err(io)?));
         let mut places = BTreeMap::new();
         while let Some(entry) = reader.next(false).map_err(|e| malformed(e.to_string()))? {
-            let name = String::from_utf8_lossy(&entry.name).into_owned();
-            let name = name.strip_prefix("./").unwrap_or(&name).to_owned();
+            let name = plain(&entry.name);
             let body = reader.jump().map_err(io)?;
             let place = match entry.kind {
                 Kind::File if entry.sparse.is_some() => return Err(malformed(format!("'{name}' in it is sparse"))),
@@ -84,7 +83,7 @@ impl Archive {
                 }
                 Kind::File => Place::Body(body, entry.size),
                 Kind::Symlink => Place::Link(beside(&name, &String::from_utf8_lossy(&entry.link))),
-                Kind::HardLink => Place::Link(String::from_utf8_lossy(&entry.link).into_owned()),
+                Kind::HardLink => Place::Link(plain(&entry.link)),
                 _ => continue,
             };
             if places.len() >= MOST {
@@ -106,6 +105,12 @@ impl Archive {
         }
         None
     }
+}
+
+/// A name without the `./` that some put before all of theirs.
+fn plain(name: &[u8]) -> String {
+    let name = String::from_utf8_lossy(name);
+    name.strip_prefix("./").unwrap_or(&name).to_owned()
 }
 
 /// What a link at `name` leads to, if that is in the archive.

@@ -202,7 +202,9 @@ fn resolve(
 ) -> Result<Image> {
     let text = source.top()?;
     let digest = Digest::of(&text);
-    if let Some((_, pinned)) = reference.rsplit_once('@') {
+    // A path may hold an @, too.
+    let pinned = reference.rsplit_once('@').filter(|(_, pinned)| pinned.parse::<Digest>().is_ok());
+    if let Some((_, pinned)) = pinned {
         if pinned != digest.to_string() {
             let (wanted, found) = (pinned.to_owned(), digest.to_string());
             return Err(Error::WrongDigest { what: format!("manifest of {reference}"), wanted, found });

@@ -7,6 +7,7 @@
 //! manual page of each, systemd.generator(7), systemd-update-done.service(8).
 
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use crate::sys::root::Root;
@@ -131,36 +132,59 @@ fn is_there(root: &Root, path: &str) -> bool {
     root.exists(path) || root.read_link(path).is_ok()
 }
 
-/// The lines of a file that say something; none when it is not there.
-fn lines(root: &Root, path: &str) -> Vec<String> {
-    let text = root.read_text(path).unwrap_or_default();
-    text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with(['#', ';'])).map(str::to_owned).collect()
+/// More files than this, or more bytes in them, are not looked through: a guest has written them, and it is the host's memory.
+const FILES: usize = 400;
+const BYTES: u64 = 256 << 10;
+
+/// The names in a directory, none when it is not there; `None` when they cannot be told.
+fn names(root: &Root, dir: &str) -> Option<Vec<String>> {
+    match root.read_dir_up_to(dir, FILES) {
+        Ok(names) => Some(names.into_iter().map(|name| name.to_string_lossy().into_owned()).collect()),
+        Err(e) if e.kind() == ErrorKind::NotFound => Some(Vec::new()),
+        Err(_) => None,
+    }
 }
 
-/// All lines of the configuration files `*.conf` of these directories, each with the name of its file.
-fn configuration(root: &Root, dirs: &[&str]) -> Vec<(String, String)> {
-    let mut all = Vec::new();
+/// The lines of a file that say something, none when it is not there; `None` when they cannot be told.
+fn lines(root: &Root, path: &str) -> Option<Vec<String>> {
+    lines_of(root, path, &mut BYTES.clone())
+}
+
+/// As [`lines`], from what is left to be read in all.
+fn lines_of(root: &Root, path: &str, left: &mut u64) -> Option<Vec<String>> {
+    let bytes = match root.read(path, *left + 1) {
+        Ok(bytes) => bytes,
+        Err(e) if e.kind() == ErrorKind::NotFound => return Some(Vec::new()),
+        Err(_) => return None,
+    };
+    *left = left.checked_sub(bytes.len() as u64)?;
+    let text = String::from_utf8_lossy(&bytes);
+    let said = text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with(['#', ';']));
+    Some(said.map(str::to_owned).collect())
+}
+
+/// All lines of the configuration files `*.conf` of these directories, each with the name of its file; `None` when they cannot be told.
+fn configuration(root: &Root, dirs: &[&str]) -> Option<Vec<(String, String)>> {
+    let (mut all, mut left) = (Vec::new(), BYTES);
     for dir in dirs {
-        for name in root.read_dir(dir).unwrap_or_default() {
-            let name = name.to_string_lossy().into_owned();
-            if name.ends_with(".conf") {
-                all.extend(lines(root, &format!("{dir}/{name}")).into_iter().map(|line| (name.clone(), line)));
-            }
+        for name in names(root, dir)?.into_iter().filter(|name| name.ends_with(".conf")) {
+            let lines = lines_of(root, &format!("{dir}/{name}"), &mut left)?;
+            all.extend(lines.into_iter().map(|line| (name.clone(), line)));
         }
     }
-    all
+    Some(all)
 }
 
 fn fstab_is_empty(root: &Root) -> bool {
-    lines(root, "/etc/fstab").is_empty()
+    lines(root, "/etc/fstab").is_some_and(|lines| lines.is_empty())
 }
 
 fn every_script_has_a_unit(root: &Root) -> bool {
     ["/etc/init.d", "/etc/rc.d/init.d"].iter().all(|dir| {
-        root.read_dir(dir).unwrap_or_default().iter().all(|name| {
-            let name = name.to_string_lossy();
+        let Some(names) = names(root, dir) else { return false };
+        names.iter().all(|name| {
             let executable = root.stat(Path::new(&format!("{dir}/{name}"))).is_ok_and(|s| s.st_mode & 0o111 != 0);
-            let unit = format!("system/{}.service", name.strip_suffix(".sh").unwrap_or(&name));
+            let unit = format!("system/{}.service", name.strip_suffix(".sh").unwrap_or(name));
             let dirs = ["/etc/systemd", "/usr/local/lib/systemd", "/usr/lib/systemd", "/lib/systemd"];
             !executable || dirs.iter().any(|dir| is_there(root, &format!("{dir}/{unit}")))
         })
@@ -169,11 +193,13 @@ fn every_script_has_a_unit(root: &Root) -> bool {
 
 /// Whether sysusers.d(5) asks for no user, group or membership that is not there.
 fn users_are_there(root: &Root) -> bool {
-    let names = |path: &str| -> BTreeSet<String> {
-        lines(root, path).iter().filter_map(|l| l.split(':').next().map(str::to_owned)).collect()
+    let known = |path: &str| -> Option<BTreeSet<String>> {
+        Some(lines(root, path)?.iter().filter_map(|l| l.split(':').next().map(str::to_owned)).collect())
     };
-    let (users, groups) = (names("/etc/passwd"), names("/etc/group"));
     let wanted = configuration(root, &["/etc/sysusers.d", "/usr/local/lib/sysusers.d", "/usr/lib/sysusers.d"]);
+    let (Some(users), Some(groups), Some(wanted)) = (known("/etc/passwd"), known("/etc/group"), wanted) else {
+        return false;
+    };
     wanted.iter().all(|(_, line)| {
         let mut words = line.split_whitespace();
         match (words.next().unwrap_or_default(), words.next()) {
@@ -190,9 +216,13 @@ fn libraries_are_known(root: &Root) -> bool {
     let Some(cache) = changed(root, "/etc/ld.so.cache") else { return false };
     let mut dirs: Vec<String> =
         ["/lib", "/usr/lib", "/lib64", "/usr/lib64", "/usr/local/lib"].map(str::to_owned).into();
-    let named = lines(root, "/etc/ld.so.conf").into_iter();
-    let named = named.chain(configuration(root, &["/etc/ld.so.conf.d"]).into_iter().map(|(_, line)| line));
+    let (named, more) = (lines(root, "/etc/ld.so.conf"), configuration(root, &["/etc/ld.so.conf.d"]));
+    let (Some(named), Some(more)) = (named, more) else { return false };
+    let named = named.into_iter().chain(more.into_iter().map(|(_, line)| line));
     dirs.extend(named.filter(|line| line.starts_with('/')));
+    if dirs.len() > FILES {
+        return false;
+    }
     dirs.iter().filter_map(|dir| changed(root, dir)).all(|when| when <= cache)
 }
 
@@ -211,6 +241,7 @@ fn changed(root: &Root, path: &str) -> Option<(i64, i64)> {
 /// Whether tmpfiles.d(5) asks for something in /dev: what udev's package sets is of devices that a container does not have.
 fn makes_devices(root: &Root) -> bool {
     let all = configuration(root, &["/etc/tmpfiles.d", "/usr/local/lib/tmpfiles.d", "/usr/lib/tmpfiles.d"]);
+    let Some(all) = all else { return true };
     all.iter().filter(|(file, _)| file != "static-nodes-permissions.conf").any(|(_, line)| {
         let path = line.split_whitespace().nth(1).unwrap_or_default().trim_start_matches('"');
         path.starts_with("/dev") || path.starts_with('%')
@@ -221,8 +252,9 @@ fn makes_devices(root: &Root) -> bool {
 fn journal_is_set_up(root: &Root) -> bool {
     let dirs =
         ["/etc/systemd/journald.conf.d", "/usr/local/lib/systemd/journald.conf.d", "/usr/lib/systemd/journald.conf.d"];
-    let more = configuration(root, &dirs).into_iter().map(|(_, line)| line);
-    lines(root, "/etc/systemd/journald.conf").into_iter().chain(more).any(|line| line.starts_with("Storage"))
+    let (own, more) = (lines(root, "/etc/systemd/journald.conf"), configuration(root, &dirs));
+    let (Some(own), Some(more)) = (own, more) else { return true };
+    own.into_iter().chain(more.into_iter().map(|(_, line)| line)).any(|line| line.starts_with("Storage"))
 }
 
 #[cfg(test)]
@@ -345,6 +377,8 @@ mod tests {
         );
         let own = "etc/systemd/system-generators/systemd-getty-generator";
         assert_eq!(Tree::with(own, ""), ["systemd-getty-generator"]);
+        let long = format!("# {}\n", "x".repeat(BYTES as usize));
+        assert_eq!(Tree::with("usr/lib/sysusers.d/long.conf", &long), users, "nobody reads all of that");
         assert_eq!(Tree::with("usr/bin/cloud-init", "").len(), 8, "it writes fstab and others while the guest starts");
     }
 }

@@ -98,7 +98,7 @@ impl Running {
     }
 
     /// The domain's tree, with its own identity in it.
-    fn make_root(&mut self, binds: &Binds) -> Text<OwnedFd> {
+    fn make_root(&self, binds: &Binds) -> Text<OwnedFd> {
         fail::point("overlay").map_err(text)?;
         let dir = self.path()?;
         let mapping = self.ids.as_ref().map(|(_, mapping)| mapping.clone());
@@ -113,9 +113,6 @@ impl Running {
         }
         for ((_, is_dir), shared) in binds.0.iter().zip(&binds.1) {
             personal::mount_point(&root, &shared.target, *is_dir).map_err(text)?;
-        }
-        if self.private().is_some() && self.record.init == InitKind::Systemd {
-            self.foreign.look_at(&root, self.record.spec.rm);
         }
         Ok(tree)
     }
@@ -301,7 +298,7 @@ impl Guest for Running {
         self.run.leader = leader;
         self.run.leader_start = ns::start_time(leader).unwrap_or_default();
         if let Some(by) = self.private().cloned() {
-            self.foreign.open_gate(&self.store, &by, &self.run)?;
+            self.foreign.open_gate(&self.store, &by, &self.run, self.record.init == InitKind::Systemd)?;
         }
         fail::point("run-record").map_err(text)?;
         if self.registered() {

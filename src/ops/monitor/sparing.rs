@@ -25,36 +25,49 @@ const CONDITION: &str = "# Written by pronto: in this guest, as it was started, 
     # where every program that starts costs much. Gone with /run.\n\
     [Unit]\nConditionVirtualization=!container\n";
 
-/// Writes them below a guest's root. Errors: as mkdirat(2), symlinkat(2), openat(2); what was written before stays, and is taken
-/// back by [`take_back`].
-pub fn put(root: &Root, idle: &Idle) -> io::Result<()> {
-    let dir = directory(root, GENERATORS)?;
-    for name in &idle.generators {
-        symlinkat("/dev/null", &dir, *name)?;
-    }
-    if let Some(unit) = &idle.console_getty {
-        symlinkat(unit.as_str(), &directory(root, "/run/systemd/system/getty.target.wants")?, "console-getty.service")?;
-    }
-    for unit in &idle.units {
-        let dir = directory(root, &format!("/run/systemd/system/{unit}.d"))?;
-        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let file = nix::fcntl::openat(&dir, "50-pronto.conf", flags, Mode::from_bits_truncate(0o644))?;
-        File::from(file).write_all(CONDITION.as_bytes())?;
-    }
-    Ok(())
+/// What was masked, and where: a directory that is held, because a guest that runs may put anything in the place of its path.
+#[derive(Debug)]
+pub struct Spared {
+    generators: Vec<&'static str>,
+    dir: OwnedFd,
 }
 
-/// Takes the masks away: from here on generators run as ever. What the guest has put in their place is its own. Errors: as unlinkat(2).
-pub fn take_back(root: &Root, idle: &Idle) -> io::Result<()> {
-    for name in &idle.generators {
-        let is_ours =
-            root.read_link(format!("{GENERATORS}/{name}")).is_ok_and(|target| target == Path::new("/dev/null"));
-        if is_ours {
-            let dir = root.open_at(Path::new(GENERATORS), OFlag::O_PATH | OFlag::O_DIRECTORY)?;
-            unlinkat(&dir, *name, UnlinkatFlags::NoRemoveDir)?;
-        }
+/// Writes them below a guest's root, before the guest runs. Errors: as mkdirat(2), symlinkat(2), openat(2); what was masked before is
+/// unmasked.
+pub fn put(root: &Root, idle: Idle) -> io::Result<Spared> {
+    let spared = Spared { generators: idle.generators, dir: directory(root, GENERATORS)? };
+    match spared.put(root, &idle.units, idle.console_getty.as_deref()) {
+        Ok(()) => Ok(spared),
+        Err(e) => spared.take_back().and(Err(e)),
     }
-    Ok(())
+}
+
+impl Spared {
+    fn put(&self, root: &Root, units: &[&str], console_getty: Option<&str>) -> io::Result<()> {
+        for name in &self.generators {
+            symlinkat("/dev/null", &self.dir, *name)?;
+        }
+        if let Some(unit) = console_getty {
+            symlinkat(unit, &directory(root, "/run/systemd/system/getty.target.wants")?, "console-getty.service")?;
+        }
+        for unit in units {
+            let dir = directory(root, &format!("/run/systemd/system/{unit}.d"))?;
+            let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+            let file = nix::fcntl::openat(&dir, "50-pronto.conf", flags, Mode::from_bits_truncate(0o644))?;
+            File::from(file).write_all(CONDITION.as_bytes())?;
+        }
+        Ok(())
+    }
+
+    /// Takes the masks away: from here on generators run as ever. What the guest has put in their place is its own. Errors: as unlinkat(2).
+    pub fn take_back(&self) -> io::Result<()> {
+        for name in &self.generators {
+            if nix::fcntl::readlinkat(&self.dir, *name).is_ok_and(|target| target == "/dev/null") {
+                unlinkat(&self.dir, *name, UnlinkatFlags::NoRemoveDir)?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// A directory of the guest's, made where it is not there.
@@ -84,7 +97,7 @@ mod tests {
             units: vec!["some.service"],
             console_getty: None,
         };
-        put(&root, &idle).unwrap();
+        let spared = put(&root, idle).unwrap();
         let generators = dir.path().join("run/systemd/system-generators");
         assert_eq!(std::fs::read_link(generators.join("one-generator")).unwrap(), Path::new("/dev/null"));
         let text =
@@ -93,7 +106,7 @@ mod tests {
         // What the guest has made of it since is left alone.
         std::fs::remove_file(generators.join("two-generator")).unwrap();
         std::fs::create_dir(generators.join("two-generator")).unwrap();
-        take_back(&root, &idle).unwrap();
+        spared.take_back().unwrap();
         assert!(std::fs::symlink_metadata(generators.join("one-generator")).is_err());
         assert!(generators.join("two-generator").is_dir());
     }
