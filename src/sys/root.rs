@@ -71,6 +71,11 @@ impl Root {
         self.stat(path.as_ref()).is_ok()
     }
 
+    /// Whether there is anything under this name, a link to nowhere included.
+    pub fn has(&self, path: impl AsRef<Path>) -> bool {
+        self.exists(&path) || self.read_link(path).is_ok()
+    }
+
     /// Whether `path` leads to a directory.
     pub fn is_dir(&self, path: impl AsRef<Path>) -> bool {
         self.stat(path.as_ref()).is_ok_and(|s| file_type(&s) == SFlag::S_IFDIR)

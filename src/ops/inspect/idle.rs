@@ -78,8 +78,8 @@ pub fn idle(root: &Root, thrown_away: bool) -> Idle {
 }
 
 fn is_the_distributions_generator(root: &Root, name: &str) -> bool {
-    GENERATORS.iter().any(|dir| is_there(root, &format!("{dir}/{name}")))
-        && !OWN.iter().any(|dir| is_there(root, &format!("{dir}/system-generators/{name}")))
+    GENERATORS.iter().any(|dir| root.has(format!("{dir}/{name}")))
+        && !OWN.iter().any(|dir| root.has(format!("{dir}/system-generators/{name}")))
 }
 
 fn does_nothing(root: &Root, name: &str, when: &When) -> bool {
@@ -88,7 +88,7 @@ fn does_nothing(root: &Root, name: &str, when: &When) -> bool {
         && !may_change
         && match when {
             When::Machine => true,
-            When::Files(paths) => !paths.iter().any(|path| is_there(root, path)),
+            When::Files(paths) => !paths.iter().any(|path| root.has(path)),
             When::Fstab => fstab_is_empty(root),
             When::Scripts => every_script_has_a_unit(root),
         }
@@ -104,7 +104,7 @@ fn units(root: &Root, thrown_away: bool) -> Vec<&'static str> {
     units.extend(libraries.then_some("ldconfig.service"));
     units.extend(catalog.then_some("systemd-journal-catalog-update.service"));
     // It notes that the ones that want to know whether /usr is new have run: these three, and where there is udev another one.
-    let others = UNITS.iter().any(|dir| is_there(root, &format!("{dir}/systemd-hwdb-update.service")));
+    let others = UNITS.iter().any(|dir| root.has(format!("{dir}/systemd-hwdb-update.service")));
     if users && libraries && catalog && !others {
         units.push("systemd-update-done.service");
     }
@@ -121,15 +121,8 @@ fn units(root: &Root, thrown_away: bool) -> Vec<&'static str> {
 }
 
 fn is_the_distributions(root: &Root, unit: &str) -> bool {
-    let own = |dir: &str| {
-        is_there(root, &format!("{dir}/system/{unit}")) || is_there(root, &format!("{dir}/system/{unit}.d"))
-    };
+    let own = |dir: &str| root.has(format!("{dir}/system/{unit}")) || root.has(format!("{dir}/system/{unit}.d"));
     UNITS.iter().any(|dir| root.open_file(format!("{dir}/{unit}")).is_ok()) && !OWN.iter().any(|dir| own(dir))
-}
-
-/// Whether there is anything under this name, a dangling link or one to /dev/null included.
-fn is_there(root: &Root, path: &str) -> bool {
-    root.exists(path) || root.read_link(path).is_ok()
 }
 
 /// More files than this, or more bytes in them, are not looked through: a guest has written them, and it is the host's memory.
@@ -186,7 +179,7 @@ fn every_script_has_a_unit(root: &Root) -> bool {
             let executable = root.stat(Path::new(&format!("{dir}/{name}"))).is_ok_and(|s| s.st_mode & 0o111 != 0);
             let unit = format!("system/{}.service", name.strip_suffix(".sh").unwrap_or(name));
             let dirs = ["/etc/systemd", "/usr/local/lib/systemd", "/usr/lib/systemd", "/lib/systemd"];
-            !executable || dirs.iter().any(|dir| is_there(root, &format!("{dir}/{unit}")))
+            !executable || dirs.iter().any(|dir| root.has(format!("{dir}/{unit}")))
         })
     })
 }

@@ -77,7 +77,7 @@ fn text(root: &Root, unit: &str) -> Option<String> {
     let read = |path: String| root.read(path, LONGEST).ok().map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     let mut all = names.iter().find_map(|name| {
         // The strongest that is there decides, also when it is a link to /dev/null.
-        let path = DIRS.iter().map(|dir| format!("{dir}/{name}")).find(|path| is_there(root, path))?;
+        let path = DIRS.iter().map(|dir| format!("{dir}/{name}")).find(|path| root.has(path))?;
         read(path)
     })?;
     for name in names.iter().rev() {
@@ -91,10 +91,6 @@ fn text(root: &Root, unit: &str) -> Option<String> {
         }
     }
     Some(all)
-}
-
-fn is_there(root: &Root, path: &str) -> bool {
-    root.exists(path) || root.read_link(path).is_ok()
 }
 
 /// What a unit cannot do without, by its text.

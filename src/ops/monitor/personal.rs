@@ -31,7 +31,7 @@ pub fn resolver(root: &Root) -> io::Result<()> {
     }
 }
 
-/// Makes the place where something of the host's is to be mounted, a directory or an empty file, unless it is there. nspawn would
+/// Makes a place in the guest's tree for what is to be mounted or written there: a directory or an empty file, unless it is there. nspawn would
 /// make it as the host's root, whom a guest with ids of its own does not know (EOVERFLOW). Errors: as mkdirat(2), openat(2), with
 /// the path.
 pub fn mount_point(root: &Root, target: &Path, is_dir: bool) -> io::Result<()> {

@@ -12,11 +12,11 @@ use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use nix::unistd::{UnlinkatFlags, symlinkat, unlinkat};
 
+use super::personal;
 use crate::ops::inspect::Idle;
 use crate::sys::root::Root;
 
@@ -72,15 +72,9 @@ impl Spared {
 
 /// A directory of the guest's, made where it is not there.
 fn directory(root: &Root, path: &str) -> io::Result<OwnedFd> {
-    let (mut at, flags) = (String::new(), OFlag::O_PATH | OFlag::O_DIRECTORY);
-    for name in path.split('/').filter(|name| !name.is_empty()) {
-        let parent = root.open_at(Path::new(if at.is_empty() { "/" } else { &at }), flags)?;
-        match nix::sys::stat::mkdirat(&parent, name, Mode::from_bits_truncate(0o755)) {
-            Ok(()) | Err(Errno::EEXIST) => at = format!("{at}/{name}"),
-            Err(e) => return Err(e.into()),
-        }
-    }
-    root.open_at(Path::new(path), flags)
+    let path = Path::new(path);
+    personal::mount_point(root, path, true)?;
+    root.open_at(path, OFlag::O_PATH | OFlag::O_DIRECTORY)
 }
 
 #[cfg(test)]
