@@ -228,15 +228,15 @@ impl Entered {
             // The host's root has no number in there; the guest's root has all that is left to do.
             become_root_inside().map_err(|e| fault("cannot become the guest's root")(e.into()))?;
         }
-        Ok(Entered { fence: Filter::of(order.forgetful && !process::is_kept()), keep })
+        Ok(Entered { fence: Filter::of(order.forgetful && !process::streams_are_stored()), keep })
     }
 
     /// Runs in the child: whether systemd says that no unit has failed. Who answers may be anybody, so this is fenced as a command would be,
     /// and a signal ends it however slow they are.
     fn nothing_failed(&self) -> bool {
         let _ = nix::unistd::setsid();
-        let fenced = account(None).and_then(|root| self.lower(&root));
         nix::unistd::alarm::set(LONGEST_ANSWER);
+        let fenced = account(None).and_then(|root| self.lower(&root));
         fenced.is_ok() && matches!(systemd_bus::failed_units(), Ok(0))
     }
 

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 /// Whether one of the standard streams of this process is a file or a disk, which keeps what is written to it.
-pub fn is_kept() -> bool {
+pub fn streams_are_stored() -> bool {
     use nix::sys::stat::{SFlag, fstat};
     let streams = [fstat(std::io::stdin()), fstat(std::io::stdout()), fstat(std::io::stderr())];
     streams.iter().flatten().any(|s| {

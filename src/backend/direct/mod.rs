@@ -119,7 +119,7 @@ pub fn is_supported() -> bool {
 /// see [`Error`]; no process is left then.
 pub fn start(plan: Plan) -> Result<Jail, Error> {
     // A run is discarded; what it shares is not, nor what the caller's streams lead to.
-    let filter = Filter::of(plan.binds.iter().all(|bind| bind.read_only) && !crate::sys::process::is_kept())
+    let filter = Filter::of(plan.binds.iter().all(|bind| bind.read_only) && !crate::sys::process::streams_are_stored())
         .ok_or(Error::Unsupported)?;
     let word = plan.words.first().ok_or_else(|| Error::Word(String::new()))?.to_string_lossy().into_owned();
     let image = Root::from_fd(plan.root, Path::new("/"));

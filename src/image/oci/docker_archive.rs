@@ -9,9 +9,9 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+use super::Source;
 use super::files::{Archive, Files};
 use super::manifest::{Config, Descriptor};
-use super::{MAX_DOCUMENT, Source};
 use crate::image::{Digest, Error, Result};
 
 /// One image of an archive, as an OCI image.
@@ -93,20 +93,11 @@ fn whole(name: &str) -> String {
 }
 
 fn document(files: &Files, name: &str) -> Result<Vec<u8>> {
-    let what = format!("{name} of {}", files.path().display());
-    let file = files.open(name).map_err(|e| match e.kind() {
-        std::io::ErrorKind::NotFound => Error::Malformed {
-            what: files.path().display().to_string(),
-            why: format!("it has no {}, so docker did not save it", name.escape_debug()),
-        },
-        _ => Error::Io { what: format!("cannot open {what}"), source: e },
-    })?;
-    let mut data = Vec::new();
-    file.take(MAX_DOCUMENT + 1).read_to_end(&mut data).map_err(Error::io(format!("cannot read {what}")))?;
-    if data.len() as u64 > MAX_DOCUMENT {
-        return Err(Error::Malformed { what, why: "it is too large".into() });
-    }
-    Ok(data)
+    let absent = || Error::Malformed {
+        what: files.path().display().to_string(),
+        why: format!("it has no {}, so docker did not save it", name.escape_debug()),
+    };
+    files.document(name, &format!("{name} of {}", files.path().display()), absent)
 }
 
 /// The OCI manifest of one of its images, and where its blobs are.

@@ -7,6 +7,7 @@ use std::io::{self, BufReader, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use super::MAX_DOCUMENT;
 use crate::image::unpack::tar::{Kind, Reader};
 use crate::image::{Error, Result, reference};
 
@@ -49,6 +50,21 @@ impl Files {
                 Ok(Box::new(Section { file: &archive.file, at, left }))
             }
         }
+    }
+
+    /// Reads a document, whole; `absent` is said when it is not there. Errors: it cannot be read, or is too large.
+    pub fn document(&self, name: &str, what: &str, absent: impl FnOnce() -> Error) -> Result<Vec<u8>> {
+        let failed = |doing: &str| format!("cannot {doing} {name} of {}", self.path().display());
+        let file = match self.open(name) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(absent()),
+            other => other.map_err(Error::io(failed("open")))?,
+        };
+        let mut data = Vec::new();
+        file.take(MAX_DOCUMENT + 1).read_to_end(&mut data).map_err(Error::io(failed("read")))?;
+        if data.len() as u64 > MAX_DOCUMENT {
+            return Err(Error::Malformed { what: what.to_owned(), why: "it is too large".into() });
+        }
+        Ok(data)
     }
 
     /// Where they are.

@@ -1,11 +1,11 @@
-//! An OCI image layout on the disk, a directory or a tar of one (image-spec, image-layout.md). What a newcomer would get wrong: a tag is an annotation in
-//! index.json, not a file name; and what lies in a directory is checked like what comes from a network.
+//! An OCI image layout on the disk, a directory or a tar of one (image-spec, image-layout.md). What a newcomer would get wrong: a tag is an
+//! annotation in index.json, not a file name; and what lies in a directory is checked like what comes from a network.
 
 use std::io::Read;
 
+use super::Source;
 use super::files::{Archive, Files};
 use super::manifest::{Descriptor, Document};
-use super::{MAX_DOCUMENT, Source};
 use crate::image::{Digest, Error, Result, reference};
 
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
@@ -55,27 +55,12 @@ impl Layout {
         format!("{kind}:{}{tag}", self.files.path().display())
     }
 
-    fn open_file(&self, name: &str, what: &str) -> Result<Box<dyn Read + Send + '_>> {
-        self.files.open(name).map_err(|e| self.missing(e, name, what))
-    }
-
     fn read(&self, name: &str, what: &str) -> Result<Vec<u8>> {
-        let mut data = Vec::new();
-        self.open_file(name, what)?
-            .take(MAX_DOCUMENT + 1)
-            .read_to_end(&mut data)
-            .map_err(Error::io(format!("cannot read {name} of {}", self.place())))?;
-        if data.len() as u64 > MAX_DOCUMENT {
-            return Err(Error::Malformed { what: what.to_owned(), why: "it is too large".into() });
-        }
-        Ok(data)
+        self.files.document(name, what, || self.absent(what))
     }
 
-    fn missing(&self, error: std::io::Error, name: &str, what: &str) -> Error {
-        if error.kind() == std::io::ErrorKind::NotFound {
-            return Error::NotFound { what: what.to_owned(), place: self.place(), why: String::new() };
-        }
-        Error::Io { what: format!("cannot open {name} of {}", self.place()), source: error }
+    fn absent(&self, what: &str) -> Error {
+        Error::NotFound { what: what.to_owned(), place: self.place(), why: String::new() }
     }
 
     fn name(digest: &Digest) -> String {
@@ -130,6 +115,9 @@ impl Source for Layout {
     fn blob(&self, blob: &Descriptor) -> Result<Box<dyn Read + Send + '_>> {
         let what = format!("blob {}", blob.digest.escape_debug());
         let digest = blob.digest().map_err(|why| Error::Malformed { what: what.clone(), why })?;
-        self.open_file(&Layout::name(&digest), &what)
+        self.files.open(&Layout::name(&digest)).map_err(|e| match e.kind() {
+            std::io::ErrorKind::NotFound => self.absent(&what),
+            _ => Error::Io { what: format!("cannot open {what} of {}", self.place()), source: e },
+        })
     }
 }
