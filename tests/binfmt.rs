@@ -485,7 +485,7 @@ fn several_are_registered_or_none() {
     privately("several_are_registered_or_none", |bench| {
         let store = Store::at(Some(Path::new("/run/q/store")));
         store.open().unwrap();
-        let ctx = Ctx { store, root: None, report: Arc::new(Quiet) };
+        let ctx = Ctx { store, root: None, report: Arc::new(Quiet), access: Default::default() };
         let own = pronto::binfmt::host_profile(&bench.host.profiles).unwrap().name.clone();
         let error = registry::register(&ctx, &["arm64".to_owned(), own.clone()], true).unwrap_err();
         assert!(error.to_string().contains(&format!("this host runs {own} programs itself")), "{error}");

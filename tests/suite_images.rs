@@ -82,7 +82,7 @@ impl Bench {
         let store = Store::at(Some(root));
         store.open().unwrap();
         let said = Arc::new(Said::default());
-        (Ctx { store, root: None, report: Arc::new(Handle(Arc::clone(&said))) }, said)
+        (Ctx { store, root: None, report: Arc::new(Handle(Arc::clone(&said))), access: Default::default() }, said)
     }
 
     fn path(&self, name: &str) -> PathBuf {

@@ -57,7 +57,7 @@ fn place(script: &str) -> Option<Place> {
     let store = Store::at(Some(&dir.path().join("store")));
     store.open().unwrap();
     std::fs::create_dir_all(store.run_dir(UUID)).unwrap();
-    Some(Place { ctx: Ctx { store, root: None, report: Arc::new(Quiet) }, dir })
+    Some(Place { ctx: Ctx { store, root: None, report: Arc::new(Quiet), access: Default::default() }, dir })
 }
 
 fn write(tree: &Path, path: &str, text: &str) {

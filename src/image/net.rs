@@ -62,11 +62,15 @@ fn install_provider() {
     });
 }
 
-/// A client for plain downloads; proxies are taken from the environment.
-pub fn client() -> Result<reqwest::Client> {
+/// What every client begins with; proxies are taken from the environment.
+pub fn builder() -> reqwest::ClientBuilder {
     install_provider();
-    let builder = reqwest::Client::builder().user_agent(AGENT).connect_timeout(CONNECT).read_timeout(SILENCE);
-    builder.build().map_err(|e| Error::Unreachable { place: "the network".into(), why: innermost(&e) })
+    reqwest::Client::builder().user_agent(AGENT).connect_timeout(CONNECT).read_timeout(SILENCE)
+}
+
+/// A client for plain downloads.
+pub fn client() -> Result<reqwest::Client> {
+    builder().build().map_err(|e| Error::Unreachable { place: "the network".into(), why: innermost(&e) })
 }
 
 /// The last in a chain of causes: the one that says what happened ("Connection refused (os error 111)").
@@ -80,6 +84,18 @@ pub fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
         Some(code) => text.replace(&format!(" (os error {code})"), ""),
         None => text,
     }
+}
+
+/// How long a server asks to wait (RFC 9110, 10.2.3), where it says so in seconds; the other form, a date, is not obeyed.
+pub fn retry_after(headers: &reqwest::header::HeaderMap) -> Option<Duration> {
+    let text = headers.get(reqwest::header::RETRY_AFTER)?.to_str().ok()?;
+    text.trim().parse().ok().map(Duration::from_secs)
+}
+
+/// Where the part begins that came (`bytes 100-199/200`: 100).
+pub fn range_start(headers: &reqwest::header::HeaderMap) -> Option<u64> {
+    let range = headers.get(reqwest::header::CONTENT_RANGE)?.to_str().ok()?;
+    range.strip_prefix("bytes ")?.split('-').next()?.parse().ok()
 }
 
 /// Waits before the try with this number (1 is the first repetition). Errors: a signal has come.

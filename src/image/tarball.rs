@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use futures_util::StreamExt;
 use reqwest::StatusCode;
-use reqwest::header::{CONTENT_RANGE, ETAG, HeaderMap, IF_RANGE, LAST_MODIFIED, RANGE};
+use reqwest::header::{ETAG, HeaderMap, IF_RANGE, LAST_MODIFIED, RANGE};
 use serde::{Deserialize, Serialize};
 
 use super::{Digest, Error, Result, net, unpack};
@@ -233,7 +233,7 @@ impl Partial {
         };
         let response = request.send().await.map_err(again)?;
         let from = match response.status() {
-            StatusCode::PARTIAL_CONTENT if range_start(response.headers()) == Some(have) => have,
+            StatusCode::PARTIAL_CONTENT if net::range_start(response.headers()) == Some(have) => have,
             StatusCode::OK => 0,
             StatusCode::RANGE_NOT_SATISFIABLE | StatusCode::PARTIAL_CONTENT => {
                 // Nothing after what we have, or another part than was asked for: begin anew.
@@ -292,10 +292,4 @@ impl Partial {
 fn validator(headers: &HeaderMap) -> Option<String> {
     let text = |name| headers.get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
     text(ETAG).filter(|tag| !tag.starts_with("W/")).or_else(|| text(LAST_MODIFIED))
-}
-
-/// `bytes 100-199/200`: 100.
-fn range_start(headers: &HeaderMap) -> Option<u64> {
-    let range = headers.get(CONTENT_RANGE)?.to_str().ok()?;
-    range.strip_prefix("bytes ")?.split('-').next()?.parse().ok()
 }

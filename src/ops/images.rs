@@ -11,7 +11,7 @@ use super::provision::bootstrap;
 use super::{Ctx, Error, Result};
 use crate::domain::{Artifact, ImageConfig, Layer};
 use crate::image::catalogue::{self, Source};
-use crate::image::oci::{self, DockerArchive, Layout, Pulled as Fetched, Registry};
+use crate::image::oci::{self, Ask, DockerArchive, Layout, Pulled as Fetched, Registry};
 use crate::image::{self, ImageRef, platform, reference, tarball};
 use crate::store::images::{self as records, Entry};
 use crate::store::{blobs, layers};
@@ -48,8 +48,8 @@ pub type Platforms<'a> = Option<&'a [(String, Option<String>)]>;
 pub struct Wish<'a> {
     /// For what it shall be.
     pub platforms: Platforms<'a>,
-    /// Ask the source although the image is present.
-    pub force: bool,
+    /// Whether the source is asked although the image is present.
+    pub ask: Ask,
     /// Where a bootstrap takes its packages from.
     pub mirror: Option<&'a str>,
     /// Called before a system of a foreign architecture (Debian's name) is made from packages: an interpreter for it must be
@@ -59,14 +59,15 @@ pub struct Wish<'a> {
 
 impl std::fmt::Debug for Wish<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Wish").field("platforms", &self.platforms).field("force", &self.force).finish_non_exhaustive()
+        f.debug_struct("Wish").field("platforms", &self.platforms).field("ask", &self.ask).finish_non_exhaustive()
     }
 }
 
 /// An image, present or fetched now. With `force` its source is asked again; layers that are there already are never fetched
 /// twice. `mirror` is where a bootstrap takes its packages from. Errors: see [`image::Error`]; nothing is left half-made.
 pub fn obtain(ctx: &Ctx, word: &str, platforms: Platforms<'_>, force: bool, mirror: Option<&str>) -> Result<Artifact> {
-    obtain_as(ctx, word, &Wish { platforms, force, mirror, ready: &|_| Ok(Vec::new()) }).map(|pulled| pulled.artifact)
+    let ask = if force { Ask::Anew } else { Ask::Present };
+    obtain_as(ctx, word, &Wish { platforms, ask, mirror, ready: &|_| Ok(Vec::new()) }).map(|pulled| pulled.artifact)
 }
 
 /// As [`obtain`], with everything that can be wished for; says too whether anything was fetched.
@@ -81,11 +82,13 @@ pub fn obtain_as(ctx: &Ctx, word: &str, wish: &Wish<'_>) -> Result<Pulled> {
             if path.is_dir() {
                 return Ok(directory(path));
             }
-            let (entry, fetched) = tarball::from_file(&ctx.store, &path, wish.force, report).map_err(cannot)?;
+            let (entry, fetched) =
+                tarball::from_file(&ctx.store, &path, wish.ask == Ask::Anew, report).map_err(cannot)?;
             Ok(pulled(path.display().to_string(), &entry, fetched))
         }
         ImageRef::Url(url) => {
-            let (entry, fetched) = tarball::from_url(&ctx.store, &url, wish.force, report).map_err(cannot)?;
+            let (entry, fetched) =
+                tarball::from_url(&ctx.store, &url, wish.ask == Ask::Anew, report).map_err(cannot)?;
             Ok(pulled(url, &entry, fetched))
         }
         ImageRef::Layout(text) => {
@@ -101,7 +104,7 @@ pub fn obtain_as(ctx: &Ctx, word: &str, wish: &Wish<'_>) -> Result<Pulled> {
             from_disk(ctx, &archive, archive.reference(), wanted).map_err(cannot)
         }
         ImageRef::Registry(reference) => {
-            let got = from_registry(ctx, &reference, wanted, wish.force).map_err(cannot)?;
+            let got = from_registry(ctx, &reference, wanted, wish.ask).map_err(cannot)?;
             Ok(pulled(reference.whole(), &got.entry, got.fetched))
         }
         ImageRef::Label(label) => {
@@ -114,7 +117,7 @@ pub fn obtain_as(ctx: &Ctx, word: &str, wish: &Wish<'_>) -> Result<Pulled> {
 
 /// Looking into files costs nothing, so they are always asked.
 fn from_disk(ctx: &Ctx, source: &dyn oci::Source, name: String, wanted: platform::Wanted<'_>) -> image::Result<Pulled> {
-    let got = oci::pull(&ctx.store, source, &name, wanted, true, ctx.report.as_ref())?;
+    let got = oci::pull(&ctx.store, source, &name, wanted, Ask::Anew, ctx.report.as_ref())?;
     Ok(pulled(name, &got.entry, got.fetched))
 }
 
@@ -122,25 +125,30 @@ fn from_registry(
     ctx: &Ctx,
     reference: &oci_distribution::Reference,
     wanted: platform::Wanted<'_>,
-    ask: bool,
+    ask: Ask,
 ) -> image::Result<Fetched> {
     let name = reference.whole();
-    if !ask {
+    if ask == Ask::Present {
         if let Some(entry) = oci::stored(&ctx.store, &name, wanted)? {
             return Ok(Fetched { entry, fetched: false });
         }
     }
-    let registry = Registry::new(reference)?;
+    let registry = Registry::new(reference, &ctx.access, ctx.report.as_ref())?;
     oci::pull(&ctx.store, &registry, &name, wanted, ask, ctx.report.as_ref())
 }
 
 /// Whatever is stored of any source will do; else they are tried in order.
 fn from_catalogue(ctx: &Ctx, row: &catalogue::Row, wanted: platform::Wanted<'_>, wish: &Wish<'_>) -> Result<Pulled> {
     let label = &row.label;
-    if !wish.force {
+    let mut asked = None;
+    if wish.ask != Ask::Anew {
         for source in &row.sources {
             if let Some(entry) = oci::stored(&ctx.store, &stored_as(source), wanted)? {
-                return Ok(pulled(label.clone(), &entry, false));
+                if wish.ask == Ask::Present || !matches!(source, Source::Oci(_)) {
+                    return Ok(pulled(label.clone(), &entry, false));
+                }
+                asked = Some(source);
+                break;
             }
         }
     }
@@ -154,7 +162,8 @@ fn from_catalogue(ctx: &Ctx, row: &catalogue::Row, wanted: platform::Wanted<'_>,
             Err(Unusable::Fatal(error)) => return Err(error),
             Err(Unusable::TakeNext(error)) => error,
         };
-        if sources.peek().is_none() {
+        // Whether there is a newer one is a question to the source that it came from.
+        if sources.peek().is_none() || asked == Some(source) {
             return Err(failed(label, error));
         }
         ctx.report.note(&format!("{label}: {error}: trying its next source"));
@@ -180,7 +189,7 @@ fn from_source(
             let ImageRef::Registry(reference) = reference::parse(text).map_err(fatal)? else {
                 return Err(Unusable::Fatal(Error::general(format!("the catalogue is wrong about '{text}'"))));
             };
-            match from_registry(ctx, &reference, wanted, wish.force) {
+            match from_registry(ctx, &reference, wanted, wish.ask) {
                 Ok(got) => Ok((got.entry, got.fetched)),
                 Err(e) if e.is_out_of_reach() || matches!(e, image::Error::NoPlatform { .. }) => {
                     Err(Unusable::TakeNext(e))
@@ -189,7 +198,7 @@ fn from_source(
             }
         }
         Source::Bootstrap(suite) => {
-            let what = bootstrap::Wish { suite, platforms: wanted, mirror: wish.mirror, force: wish.force };
+            let what = bootstrap::Wish { suite, platforms: wanted, mirror: wish.mirror, force: wish.ask == Ask::Anew };
             bootstrap::obtain(ctx, &what, wish.ready).map(|entry| (entry, true)).map_err(Unusable::Fatal)
         }
     }
@@ -262,25 +271,15 @@ pub fn still_there(ctx: &Ctx, artifact: &Artifact) -> Result<bool> {
     Ok(true)
 }
 
-/// Fetches an image, asking its source whether there is a newer one. With `force` a bootstrap or download is made anew.
+/// Fetches an image, asking its source whether there is a newer one, where that can be told without fetching it all. With `force`
+/// everything is asked again, and a bootstrap or download is made anew.
 /// `arch` is any name a user may give an architecture.
 pub fn pull(ctx: &Ctx, image: &str, arch: Option<&str>, force: bool, mirror: Option<&str>) -> Result<Pulled> {
     let platforms = arch.map(super::registry::platforms_named).transpose()?;
-    // A bootstrap and a URL are only asked again when that was said: they have no cheap way to tell that nothing is new.
-    let ask = force || asks_cheaply(image);
+    let ask = if force { Ask::Anew } else { Ask::Newer };
     let profiles = super::registry::profiles()?;
     let ready = |debian: &str| super::interpreter::ready_for(ctx, &profiles, debian, true, None);
-    obtain_as(ctx, image, &Wish { platforms: platforms.as_deref(), force: ask, mirror, ready: &ready })
-}
-
-fn asks_cheaply(image: &str) -> bool {
-    match reference::parse(image) {
-        Ok(ImageRef::Registry(_)) => true,
-        Ok(ImageRef::Label(label)) => {
-            catalogue::lookup(label).is_some_and(|row| row.sources.iter().all(|s| matches!(s, Source::Oci(_))))
-        }
-        _ => false,
-    }
+    obtain_as(ctx, image, &Wish { platforms: platforms.as_deref(), ask, mirror, ready: &ready })
 }
 
 /// What is in the store.

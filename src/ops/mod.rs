@@ -45,6 +45,8 @@ pub struct Ctx {
     pub root: Option<std::path::PathBuf>,
     /// Where progress and notes go.
     pub report: Arc<dyn Report>,
+    /// How registries are reached.
+    pub access: crate::image::oci::Access,
 }
 
 impl fmt::Debug for Ctx {

@@ -10,6 +10,7 @@ use super::isolation::{self, Isolation};
 use super::{Ctx, Error, Interrupt, Kind, Result, facts, images, interpreter, provision, registry, sweep};
 use crate::arch::{Profile, Profiles};
 use crate::domain::{Artifact, InitKind, Name, Spec, State};
+use crate::image::oci::Ask;
 use crate::store::domains::{Record, new_uuid, now};
 use crate::sys::fail;
 use crate::sys::lock::Lock;
@@ -79,7 +80,7 @@ pub fn reserve(ctx: &Ctx, what: &Create, purpose: Purpose<'_>, interrupt: &mut I
     let (credentials, asked) = (!what.spec.no_credentials, what.spec.binfmt);
     let ready = |debian: &str| interpreter::ready_for(ctx, &profiles, debian, credentials, asked);
     let (platforms, mirror) = (platforms.as_deref(), what.mirror.as_deref());
-    let wish = images::Wish { platforms, force: false, mirror, ready: &ready };
+    let wish = images::Wish { platforms, ask: Ask::Present, mirror, ready: &ready };
     let artifact = images::obtain_as(ctx, &what.spec.image, &wish)?.artifact;
     interrupt.check()?;
     let mut reserved = take_name(ctx, what, artifact)?;

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 
 /// Whether one of the standard streams of this process is a file or a disk, which keeps what is written to it.
 pub fn streams_are_stored() -> bool {
@@ -101,6 +101,18 @@ impl Tool {
             return Ok(output.stdout);
         }
         Err(ToolError::Failed { program: self.program(), status: output.status, stderr: end_of(&output.stderr) })
+    }
+
+    /// Runs it to its end with `input` on stdin and returns all of it, whatever its status. Errors: not started, or as read(2).
+    pub fn answer(mut self, input: &[u8]) -> Result<Output, ToolError> {
+        self.log();
+        self.command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = self.command.spawn().map_err(|source| self.start_error(source))?;
+        if let Some(mut stdin) = child.stdin.take() {
+            // One that does not want to hear it closes its end: its status says what it thinks of it.
+            let _ = io::Write::write_all(&mut stdin, input);
+        }
+        child.wait_with_output().map_err(|source| self.start_error(source))
     }
 
     /// Has the program killed when the thread that starts it ends, however that ends, and lets it hear every signal. What it

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::pty::Winsize;
-use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
+use nix::sys::termios::{LocalFlags, SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 
 /// A new pseudo-terminal: (controller, terminal), both close-on-exec.
 pub fn open() -> io::Result<(OwnedFd, OwnedFd)> {
@@ -60,6 +60,26 @@ pub fn put_at(fd: BorrowedFd<'_>, number: i32) -> io::Result<()> {
         return Err(io::Error::last_os_error());
     }
     Ok(())
+}
+
+/// Asks the user for a line that is not shown (termios(3), ECHO off), on the terminal whatever stdin is. Errors: there is no terminal; the
+/// input ended.
+pub fn ask_secret(prompt: &str) -> io::Result<String> {
+    use std::io::{BufRead, Write};
+    let terminal = std::fs::File::options().read(true).write(true).open("/dev/tty")?;
+    let before = tcgetattr(&terminal)?;
+    let mut hidden = before.clone();
+    hidden.local_flags.remove(LocalFlags::ECHO);
+    hidden.local_flags.insert(LocalFlags::ECHONL);
+    (&terminal).write_all(prompt.as_bytes())?;
+    tcsetattr(&terminal, SetArg::TCSAFLUSH, &hidden)?;
+    let mut line = String::new();
+    let read = io::BufReader::new(&terminal).read_line(&mut line);
+    tcsetattr(&terminal, SetArg::TCSAFLUSH, &before)?;
+    match read? {
+        0 => Err(io::ErrorKind::UnexpectedEof.into()),
+        _ => Ok(line.trim_end_matches(['\r', '\n']).to_owned()),
+    }
 }
 
 /// The user's terminal in raw mode until this is dropped.

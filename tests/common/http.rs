@@ -2,9 +2,12 @@
 //! newcomer would get wrong: it serves ranges like a real one, because a resumed download is only tested when the second
 //! request asks for the rest and nothing else.
 
+#![allow(dead_code, reason = "each test that includes this file uses a part of it")]
+
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// What a client asked for.
 #[derive(Debug, Clone)]
@@ -15,6 +18,15 @@ pub struct Request {
     pub path: String,
     /// `bytes=N-`'s N.
     pub from: Option<usize>,
+    /// All headers in lower case, `name: value`.
+    pub headers: Vec<String>,
+}
+
+impl Request {
+    /// The value of a header, in lower case; `name` is too.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find_map(|h| h.strip_prefix(name)?.strip_prefix(": "))
+    }
 }
 
 /// What it gets.
@@ -28,17 +40,36 @@ pub struct Response {
     pub body: Vec<u8>,
     /// Close the connection after so many bytes of the body.
     pub cut: Option<usize>,
+    /// Keep it open for so long before, and say nothing.
+    pub hang: Option<Duration>,
 }
 
 impl Response {
     /// A good answer.
     pub fn ok(body: impl Into<Vec<u8>>) -> Response {
-        Response { status: 200, headers: vec![], body: body.into(), cut: None }
+        Response { status: 200, headers: vec![], body: body.into(), cut: None, hang: None }
+    }
+
+    /// An answer that breaks off.
+    pub fn cut(body: impl Into<Vec<u8>>, after: usize) -> Response {
+        Response { cut: Some(after), ..Response::ok(body) }
     }
 
     /// A bad one.
     pub fn status(status: u16, headers: &[&str], body: &str) -> Response {
-        Response { status, headers: headers.iter().map(|h| (*h).to_owned()).collect(), body: body.into(), cut: None }
+        Response {
+            status,
+            headers: headers.iter().map(|h| (*h).to_owned()).collect(),
+            body: body.into(),
+            cut: None,
+            hang: None,
+        }
+    }
+
+    /// With one more header, `Name: value`.
+    pub fn with(mut self, header: &str) -> Response {
+        self.headers.push(header.to_owned());
+        self
     }
 }
 
@@ -90,8 +121,8 @@ fn serve(
     let mut lines = BufReader::new(stream).lines();
     let first = lines.next().transpose()?.unwrap_or_default();
     let mut words = first.split(' ').map(str::to_owned);
-    let mut request =
-        Request { method: words.next().unwrap_or_default(), path: words.next().unwrap_or_default(), from: None };
+    let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let mut request = Request { method, path, from: None, headers: Vec::new() };
     for line in lines {
         let line = line?.to_lowercase();
         if line.is_empty() {
@@ -100,18 +131,29 @@ fn serve(
         if let Some(range) = line.strip_prefix("range: bytes=") {
             request.from = range.split('-').next().and_then(|n| n.parse().ok());
         }
+        request.headers.push(line);
     }
     log.lock().unwrap().push(request.clone());
     let response = answer(&request);
-    let from = request.from.filter(|&f| response.status == 200 && f < response.body.len());
-    let body = &response.body[from.unwrap_or(0)..];
-    let mut head = format!(
-        "HTTP/1.1 {} X\r\nConnection: close\r\nAccept-Ranges: bytes\r\n",
-        if from.is_some() { 206 } else { response.status }
-    );
-    head += &format!("Content-Length: {}\r\n", body.len());
-    if let Some(from) = from {
-        head += &format!("Content-Range: bytes {from}-{}/{}\r\n", response.body.len() - 1, response.body.len());
+    // RFC 9110, 13.1.5: another content than the one that is half there is sent as a whole.
+    let tag = response.headers.iter().find_map(|h| h.to_lowercase().strip_prefix("etag: ").map(str::to_owned));
+    let same = request.header("if-range").is_none_or(|wanted| tag.as_deref() == Some(wanted));
+    let total = response.body.len();
+    let from = request.from.filter(|_| response.status == 200 && same);
+    let status = match from {
+        None => response.status,
+        Some(from) if from < total => 206,
+        Some(_) => 416,
+    };
+    let body = if status == 416 { &[] } else { &response.body[from.unwrap_or(0)..] };
+    let mut head = format!("HTTP/1.1 {status} X\r\nConnection: close\r\nAccept-Ranges: bytes\r\n");
+    if status != 304 {
+        head += &format!("Content-Length: {}\r\n", body.len());
+    }
+    match (status, from) {
+        (206, Some(from)) => head += &format!("Content-Range: bytes {from}-{}/{total}\r\n", total - 1),
+        (416, _) => head += &format!("Content-Range: bytes */{total}\r\n"),
+        _ => {}
     }
     for header in &response.headers {
         head += &format!("{header}\r\n");
@@ -120,5 +162,9 @@ fn serve(
     if request.method != "HEAD" {
         stream.write_all(&body[..response.cut.unwrap_or(body.len()).min(body.len())])?;
     }
-    stream.flush()
+    stream.flush()?;
+    if let Some(time) = response.hang {
+        std::thread::sleep(time);
+    }
+    Ok(())
 }

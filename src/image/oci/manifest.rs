@@ -91,6 +91,9 @@ struct Raw {
 impl Document {
     /// Reads index or manifest. Errors: a sentence.
     pub fn parse(text: &[u8]) -> Result<Document, String> {
+        if text.trim_ascii_start().starts_with(b"<") {
+            return Err("a web page came in its place".into());
+        }
         let raw: Raw = serde_json::from_slice(text).map_err(|e| format!("it is no manifest ({e})"))?;
         match (raw.manifests, raw.config, raw.layers) {
             (Some(_), Some(_), _) | (Some(_), _, Some(_)) => Err("it is an index and a manifest at once".into()),
@@ -183,7 +186,8 @@ mod tests {
             (format!(r#"{{"config":{d},"layers":[],"manifests":[]}}"#), "at once"),
             (r#"{"schemaVersion":1,"fsLayers":[]}"#.into(), "schema 1"),
             (r#"{"schemaVersion":2}"#.into(), "neither"),
-            ("<html>".into(), "no manifest"),
+            ("<html>".into(), "web page"),
+            ("x".into(), "no manifest"),
         ] {
             assert!(Document::parse(text.as_bytes()).unwrap_err().contains(why), "{text}");
         }

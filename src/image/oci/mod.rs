@@ -1,25 +1,36 @@
 //! From a reference to layers in the store: index, choice of platform, manifest, config, layers. What a newcomer would get
 //! wrong: layers go by their diffID (the archive inside), not by their blob's digest: one archive packed twice is one layer.
 
+pub mod access;
+mod blob;
+pub mod challenge;
 pub mod docker_archive;
 pub mod files;
+pub mod hosts;
 pub mod layout;
+pub mod login;
 pub mod manifest;
 pub mod registry;
+mod resolve;
+mod session;
 
-use std::io::Read;
+use std::io::{self, Read};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+pub use access::Access;
 pub use docker_archive::DockerArchive;
 pub use layout::Layout;
 pub use registry::Registry;
 
 use super::platform::{self, Wanted};
 use super::{Digest, Error, Result, unpack};
-use crate::domain::{Platform, Report};
+use crate::domain::Report;
 use crate::store::images::{self, Entry};
 use crate::store::layers::{self, Claimed, Meta};
 use crate::store::{Store, blobs};
-use manifest::{Config, Descriptor, Document, Manifest};
+use manifest::Descriptor;
+use resolve::Image;
 
 /// The most that an index, manifest or config may hold (distribution-spec asks registries for 4 MiB).
 const MAX_DOCUMENT: u64 = 8 << 20;
@@ -27,6 +38,8 @@ const MAX_DOCUMENT: u64 = 8 << 20;
 const MAX_UNKNOWN: usize = 32;
 /// How deep an index may hold another.
 const MAX_DEPTH: u32 = 4;
+/// How many layers are fetched side by side.
+const SIDE_BY_SIDE: usize = 3;
 
 /// Where documents and blobs come from.
 pub trait Source: Sync {
@@ -34,6 +47,10 @@ pub trait Source: Sync {
     fn place(&self) -> String;
     /// The document that the reference itself names.
     fn top(&self) -> Result<Vec<u8>>;
+    /// The digest of that document, where the source can tell it without sending it.
+    fn probe(&self) -> Result<Option<Digest>> {
+        Ok(None)
+    }
     /// A document by its digest, not yet checked.
     fn manifest(&self, digest: &Digest) -> Result<Vec<u8>>;
     /// A blob's bytes, not yet checked. A failing read carries an [`Error`].
@@ -62,42 +79,68 @@ pub fn stored(store: &Store, reference: &str, wanted: Wanted<'_>) -> crate::stor
     Ok(Some(entry))
 }
 
-/// Fetches what is missing of `reference` from `source`. Unless `ask`, what is stored meanwhile by another process is enough.
+/// How much is asked although the image is present.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ask {
+    /// Nothing: what is stored is enough, also what another process has stored meanwhile.
+    Present,
+    /// Whether there is a newer one.
+    Newer,
+    /// Everything but layers that are there.
+    Anew,
+}
+
+/// Fetches what is missing of `reference` from `source`.
 pub fn pull(
     store: &Store,
     source: &dyn Source,
     reference: &str,
     wanted: Wanted<'_>,
-    ask: bool,
+    ask: Ask,
     report: &dyn Report,
 ) -> Result<Pulled> {
     let name = Digest::of(format!("{reference} {}", platform::wanted_text(wanted)).as_bytes());
-    let there = || if ask { Ok(None) } else { stored(store, reference, wanted) };
+    let there = || if ask == Ask::Present { stored(store, reference, wanted) } else { Ok(None) };
     let waiting = || report.note(&format!("another pronto is fetching {reference}: waiting for it"));
     let claim = match layers::claim(store, &format!("image-{}", name.hex()), there, waiting)? {
         Claimed::There(entry) => return Ok(Pulled { entry, fetched: false }),
         Claimed::Mine(claim) => claim,
     };
     let step = report.begin(&format!("looking up {reference}"), None);
-    let image = resolve(store, source, reference, wanted, report)?;
+    if ask == Ask::Newer {
+        if let Some(entry) = newest(store, source, reference, wanted)? {
+            step.done("");
+            return Ok(Pulled { entry, fetched: false });
+        }
+    }
+    let image = resolve::resolve(store, source, reference, wanted, report)?;
     step.done("");
-    let pulled = fetch(store, source, reference, &image, report);
+    let stamp = stamp(&image.top, wanted);
+    let pulled = fetch(store, source, reference, &image, &stamp, report);
     drop(claim);
     pulled
 }
 
-/// One image, chosen, read and checked, its layers not yet fetched.
-struct Image {
-    digest: Digest,
-    manifest: Manifest,
-    manifest_text: Vec<u8>,
-    config: Config,
-    config_digest: Digest,
-    config_text: Vec<u8>,
-    platform: Platform,
+/// What is stored, when the source says by a digest alone that it has nothing else.
+fn newest(store: &Store, source: &dyn Source, reference: &str, wanted: Wanted<'_>) -> Result<Option<Entry>> {
+    let Some(entry) = stored(store, reference, wanted)? else { return Ok(None) };
+    let top = source.probe()?;
+    Ok(top.is_some_and(|top| entry.stamp.as_deref() == Some(&stamp(&top, wanted))).then_some(entry))
 }
 
-fn fetch(store: &Store, source: &dyn Source, reference: &str, image: &Image, report: &dyn Report) -> Result<Pulled> {
+/// What an entry was chosen from, and for: the same index and the same wish lead to the same image.
+fn stamp(top: &Digest, wanted: Wanted<'_>) -> String {
+    format!("{top} {}", platform::wanted_text(wanted))
+}
+
+fn fetch(
+    store: &Store,
+    source: &dyn Source,
+    reference: &str,
+    image: &Image,
+    stamp: &str,
+    report: &dyn Report,
+) -> Result<Pulled> {
     let old = images::get(store, reference)?
         .into_iter()
         .flat_map(|r| r.entries)
@@ -106,14 +149,10 @@ fn fetch(store: &Store, source: &dyn Source, reference: &str, image: &Image, rep
     layers::sweep(store)?;
     // A layer may be removed by `rmi` of another image between its look-up and our record: then it is fetched again.
     for _ in 0..3 {
-        let count = image.manifest.layers.len();
-        for (number, (layer, diff_id)) in image.manifest.layers.iter().zip(&image.config.diff_ids).enumerate() {
-            let title = format!("layer {}/{count}", number + 1);
-            fetched |= fetch_layer(store, source, reference, layer, diff_id, &title, report)?;
-        }
+        fetched |= fetch_layers(store, source, reference, image, report)?;
         blobs::put(store, image.digest.hex(), &image.manifest_text)?;
         blobs::put(store, image.config_digest.hex(), &image.config_text)?;
-        let Some(entry) = entry(store, image)? else { continue };
+        let Some(entry) = entry(store, image, stamp)? else { continue };
         layers::settle(store, &entry.layers)?;
         if images::put(store, reference, entry.clone())? {
             return Ok(Pulled { entry, fetched });
@@ -122,8 +161,70 @@ fn fetch(store: &Store, source: &dyn Source, reference: &str, image: &Image, rep
     Err(Error::Malformed { what: reference.to_owned(), why: "its layers are removed again and again".into() })
 }
 
+/// Fetches the layers that are not there, some at once; true when one was fetched here. A thread holds one claim and never waits for
+/// another while it does, so two processes that need the same layers in another order do not wait for each other.
+fn fetch_layers(
+    store: &Store,
+    source: &dyn Source,
+    reference: &str,
+    image: &Image,
+    report: &dyn Report,
+) -> Result<bool> {
+    let mut wanted: Vec<(usize, &Descriptor, &Digest)> = Vec::new();
+    for (number, (layer, diff_id)) in image.manifest.layers.iter().zip(&image.config.diff_ids).enumerate() {
+        if !wanted.iter().any(|(_, _, other)| *other == diff_id) && !layers::exists(store, diff_id.hex())? {
+            wanted.push((number, layer, diff_id));
+        }
+    }
+    let (next, fetched, stop) = (AtomicUsize::new(0), AtomicBool::new(false), AtomicBool::new(false));
+    let failed: Mutex<Option<Error>> = Mutex::new(None);
+    let work = || {
+        while let Some((number, layer, diff_id)) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if stop.load(Ordering::Relaxed) {
+                return;
+            }
+            let title = format!("layer {}/{}", number + 1, image.manifest.layers.len());
+            match fetch_layer(store, source, reference, layer, diff_id, &title, &stop, report) {
+                Ok(here) => fetched.fetch_or(here, Ordering::Relaxed),
+                Err(error) => {
+                    let mut failed = failed.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                    // The others stop for its sake: what they say is no news.
+                    failed.get_or_insert(error);
+                    stop.store(true, Ordering::Relaxed);
+                    return;
+                }
+            };
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..wanted.len().min(SIDE_BY_SIDE) {
+            scope.spawn(work);
+        }
+        work();
+    });
+    match failed.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) {
+        Some(error) => Err(error),
+        None => Ok(fetched.into_inner()),
+    }
+}
+
+/// A reader that ends with an error when another layer has failed.
+struct Stoppable<'a> {
+    inner: Box<dyn Read + Send + 'a>,
+    stop: &'a AtomicBool,
+}
+
+impl Read for Stoppable<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.stop.load(Ordering::Relaxed) {
+            return Err(io::Error::other("another layer failed"));
+        }
+        self.inner.read(buffer)
+    }
+}
+
 /// What to store; `None` when a layer is gone again.
-fn entry(store: &Store, image: &Image) -> Result<Option<Entry>> {
+fn entry(store: &Store, image: &Image, stamp: &str) -> Result<Option<Entry>> {
     let mut stack: Vec<String> = Vec::new();
     let mut size = 0;
     for diff_id in &image.config.diff_ids {
@@ -145,11 +246,12 @@ fn entry(store: &Store, image: &Image) -> Result<Option<Entry>> {
         config: image.config.run.clone(),
         pulled: super::now(),
         size,
-        stamp: None,
+        stamp: Some(stamp.to_owned()),
     }))
 }
 
 /// Fetches one layer unless it is there; true when it was fetched here.
+#[expect(clippy::too_many_arguments, reason = "each is a different thing, and only one place calls it")]
 fn fetch_layer(
     store: &Store,
     source: &dyn Source,
@@ -157,6 +259,7 @@ fn fetch_layer(
     layer: &Descriptor,
     diff_id: &Digest,
     title: &str,
+    stop: &AtomicBool,
     report: &dyn Report,
 ) -> Result<bool> {
     let key = diff_id.hex();
@@ -169,10 +272,10 @@ fn fetch_layer(
     let digest = layer.digest().map_err(malformed)?;
     let what = format!("layer {} of {reference}", digest.short());
     let step = report.begin(&format!("{title} {}", digest.short()), Some(layer.size));
-    let mut blob = source.blob(layer)?;
+    let mut blob = Stoppable { inner: source.blob(layer)?, stop };
     let job = unpack::Job {
         what: &what,
-        source: &mut *blob,
+        source: &mut blob,
         size: Some(layer.size),
         digest: Some(&digest),
         diff_id: Some(diff_id),
@@ -190,152 +293,4 @@ fn fetch_layer(
     claim.publish(key, meta)?;
     step.done("");
     Ok(true)
-}
-
-/// Finds the image for the wanted platform and reads its manifest and config.
-fn resolve(
-    store: &Store,
-    source: &dyn Source,
-    reference: &str,
-    wanted: Wanted<'_>,
-    report: &dyn Report,
-) -> Result<Image> {
-    let text = source.top()?;
-    let digest = Digest::of(&text);
-    // A path may hold an @, too.
-    let pinned = reference.rsplit_once('@').filter(|(_, pinned)| pinned.parse::<Digest>().is_ok());
-    if let Some((_, pinned)) = pinned {
-        if pinned != digest.to_string() {
-            let (wanted, found) = (pinned.to_owned(), digest.to_string());
-            return Err(Error::WrongDigest { what: format!("manifest of {reference}"), wanted, found });
-        }
-    }
-    let mut search = Search { store, source, reference, wanted, available: Vec::new(), looked: 0 };
-    let found = match search.parse(&text)? {
-        Document::Image(manifest) => search.single(digest, text, manifest)?,
-        Document::Index(entries) => search.choose(&entries, MAX_DEPTH)?,
-    };
-    let image = found.ok_or_else(|| Error::NoPlatform {
-        what: reference.to_owned(),
-        wanted: platform::wanted_text(wanted),
-        available: platform::list(&search.available),
-    })?;
-    if image.manifest.layers.len() != image.config.diff_ids.len() || image.manifest.layers.is_empty() {
-        let (layers, diffs) = (image.manifest.layers.len(), image.config.diff_ids.len());
-        let why = format!("it is no image of a file system ({layers} layers, {diffs} of them described)");
-        return Err(Error::Malformed { what: reference.to_owned(), why });
-    }
-    let said = |p: &Platform| platform::normal(&p.architecture, None).0;
-    if said(&image.platform) != said(&image.config.platform) {
-        let (index, config) = (&image.platform, image.config.platform.to_string());
-        report.warn(&format!(
-            "{reference}: its index says {index}, its config {}; its files decide",
-            config.escape_debug()
-        ));
-    }
-    Ok(image)
-}
-
-struct Search<'a> {
-    store: &'a Store,
-    source: &'a dyn Source,
-    reference: &'a str,
-    wanted: Wanted<'a>,
-    /// Every platform that was seen.
-    available: Vec<Platform>,
-    looked: usize,
-}
-
-impl Search<'_> {
-    fn malformed(&self, why: String) -> Error {
-        Error::Malformed { what: format!("the manifest of {}", self.reference), why }
-    }
-
-    fn parse(&self, text: &[u8]) -> Result<Document> {
-        Document::parse(text).map_err(|why| self.malformed(why))
-    }
-
-    /// A document of an index, its digest checked.
-    fn document(&self, descriptor: &Descriptor) -> Result<(Digest, Vec<u8>)> {
-        let digest = descriptor.digest().map_err(|why| self.malformed(why))?;
-        let text = self.source.manifest(&digest)?;
-        checked(&format!("manifest {} of {}", digest.short(), self.reference), &digest, &text)?;
-        Ok((digest, text))
-    }
-
-    /// The best of an index: by its own words first, then by looking into those entries that say nothing.
-    fn choose(&mut self, entries: &[Descriptor], depth: u32) -> Result<Option<Image>> {
-        let images: Vec<&Descriptor> = entries.iter().filter(|e| !e.is_attestation()).collect();
-        let said: Vec<(&Descriptor, Platform)> = images.iter().filter_map(|e| Some((*e, e.platform()?))).collect();
-        self.available.extend(said.iter().map(|(_, p)| p.clone()));
-        if let Some(at) = platform::best(said.iter().map(|(_, p)| p), self.wanted) {
-            let (descriptor, platform) = &said[at];
-            let (digest, text) = self.document(descriptor)?;
-            return match self.parse(&text)? {
-                Document::Image(manifest) => self.image(digest, text, manifest, Some(platform.clone())).map(Some),
-                Document::Index(inner) => self.nested(&inner, depth),
-            };
-        }
-        for descriptor in images.into_iter().filter(|e| e.platform().is_none()) {
-            self.looked += 1;
-            if self.looked > MAX_UNKNOWN {
-                break;
-            }
-            let (digest, text) = self.document(descriptor)?;
-            let found = match self.parse(&text)? {
-                Document::Image(manifest) => self.single(digest, text, manifest)?,
-                Document::Index(inner) => self.nested(&inner, depth)?,
-            };
-            if found.is_some() {
-                return Ok(found);
-            }
-        }
-        Ok(None)
-    }
-
-    fn nested(&mut self, entries: &[Descriptor], depth: u32) -> Result<Option<Image>> {
-        match depth.checked_sub(1) {
-            Some(depth) => self.choose(entries, depth),
-            None => Err(self.malformed("it holds an index in an index too many times".into())),
-        }
-    }
-
-    /// An image of which only its config says what it is for.
-    fn single(&mut self, digest: Digest, text: Vec<u8>, manifest: Manifest) -> Result<Option<Image>> {
-        let image = self.image(digest, text, manifest, None)?;
-        self.available.push(image.platform.clone());
-        Ok(platform::rank(&image.platform, self.wanted).map(|_| image))
-    }
-
-    /// The config, from the store where an earlier pull has left it, whole.
-    fn config(&self, manifest: &Manifest, digest: &Digest, what: &str) -> Result<Vec<u8>> {
-        if let Some(text) = blobs::get(self.store, digest.hex())?.filter(|t| checked(what, digest, t).is_ok()) {
-            return Ok(text);
-        }
-        let mut text = Vec::new();
-        let blob = self.source.blob(&manifest.config)?;
-        blob.take(MAX_DOCUMENT).read_to_end(&mut text).map_err(|e| unpack::carried(e, what))?;
-        checked(what, digest, &text)?;
-        Ok(text)
-    }
-
-    fn image(&self, digest: Digest, text: Vec<u8>, manifest: Manifest, said: Option<Platform>) -> Result<Image> {
-        let what = format!("the config of {}", self.reference);
-        let config_digest = manifest.config.digest().map_err(|why| self.malformed(why))?;
-        if manifest.config.size > MAX_DOCUMENT {
-            return Err(Error::Malformed { what, why: "it is too large".into() });
-        }
-        let config_text = self.config(&manifest, &config_digest, &what)?;
-        let config = Config::parse(&config_text).map_err(|why| Error::Malformed { what, why })?;
-        let platform = said.unwrap_or_else(|| config.platform.clone());
-        Ok(Image { digest, manifest, manifest_text: text, config, config_digest, config_text, platform })
-    }
-}
-
-fn checked(what: &str, digest: &Digest, data: &[u8]) -> Result<()> {
-    let found = Digest::of(data);
-    if found == *digest {
-        return Ok(());
-    }
-    Err(Error::WrongDigest { what: what.to_owned(), wanted: digest.to_string(), found: found.to_string() })
 }

@@ -76,7 +76,12 @@ mod tests {
     #[test]
     fn every_area_is_looked_at_and_what_is_wrong_has_a_cure() {
         let dir = tempfile::tempdir().unwrap();
-        let ctx = Ctx { store: Store::at(Some(&dir.path().join("store"))), root: None, report: Arc::new(Quiet) };
+        let ctx = Ctx {
+            store: Store::at(Some(&dir.path().join("store"))),
+            root: None,
+            report: Arc::new(Quiet),
+            access: Default::default(),
+        };
         let all = run(&ctx);
         for area in ["kernel", "binfmt", "interpreters", "nspawn", "cgroups", "network", "store", "kvm"] {
             assert!(all.iter().any(|f| f.area == area), "{area}: {all:?}");

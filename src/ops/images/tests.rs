@@ -48,7 +48,7 @@ fn a_source_out_of_reach_is_one_line_and_the_next_is_taken() {
     let store = Store::at(Some(&dir.path().join("s")));
     store.open().unwrap();
     let notes = Arc::new(Notes::default());
-    let ctx = Ctx { store, root: None, report: Arc::new(Arc::clone(&notes)) };
+    let ctx = Ctx { store, root: None, report: Arc::new(Arc::clone(&notes)), access: Default::default() };
     let source = |tag: &str| Source::Oci(format!("127.0.0.1:1/x:{tag}"));
     let row = catalogue::Row {
         label: "test/x".into(),
@@ -58,7 +58,7 @@ fn a_source_out_of_reach_is_one_line_and_the_next_is_taken() {
         booted: "never".into(),
         note: None,
     };
-    let wish = Wish { platforms: None, force: false, mirror: None, ready: &|_| Ok(Vec::new()) };
+    let wish = Wish { platforms: None, ask: Ask::Present, mirror: None, ready: &|_| Ok(Vec::new()) };
     let error =
         from_catalogue(&ctx, &row, &crate::ops::registry::platforms_named("arm64").unwrap(), &wish).unwrap_err();
     let refused = "registry 127.0.0.1:1 cannot be reached: Connection refused";
