@@ -9,6 +9,7 @@ use clap::builder::OsStringValueParser;
 
 use super::failure::Failure;
 use super::progress::{self, Talk};
+use crate::image::oci::Access;
 use crate::ops::{self, Ctx};
 use crate::store::Store;
 
@@ -56,7 +57,12 @@ impl Front {
     /// The same for a verb that needs neither root nor the store.
     pub fn ctx_unopened(&self) -> Result<Ctx, Failure> {
         let root = self.root()?;
-        Ok(Ctx { store: Store::at(root.as_deref()), root, report: progress::report(&self.talk) })
+        Ok(Ctx {
+            store: Store::at(root.as_deref()),
+            root,
+            report: progress::report(&self.talk),
+            access: Access::default(),
+        })
     }
 
     /// The same front, silent when `quiet`.

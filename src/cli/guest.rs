@@ -6,6 +6,7 @@ use std::ffi::{OsStr, OsString};
 use clap::Args;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 
+use super::access::AccessOptions;
 use super::config::{self, Settings};
 use super::failure::Failure;
 use super::front::Globals;
@@ -54,6 +55,8 @@ pub struct GuestOptions {
     /// If an interpreter must be registered, leave setuid programs in guests without their privilege
     #[arg(long)]
     pub no_credentials: bool,
+    #[command(flatten)]
+    pub access: AccessOptions,
 }
 
 // How a command runs; shared by `run` and `exec`.

@@ -7,8 +7,10 @@
 //! guest      create's, new's and run's part  config    key=value, xlcfg the keys   words           readers of single words
 //! usage      xl's sentences                  failure   exit codes, error lines     output, text    stdout, escaping
 //! progress   the voice on stderr, bars       trace     --verbose, --debug          details         xl's JSON
+//! access     logins, certificates
 //! ```
 
+mod access;
 mod config;
 mod details;
 mod dispatch;

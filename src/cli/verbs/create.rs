@@ -11,7 +11,7 @@ use super::Verb;
 use crate::cli::failure::{Failure, Outcome};
 use crate::cli::front::Front;
 use crate::cli::{details, guest, words};
-use crate::ops;
+use crate::ops::{self, Ctx};
 
 /// Make a domain from an image and start it
 ///
@@ -68,11 +68,12 @@ impl Verb for Create {
     const NAME: &'static str = "create";
     const DRY_RUN: bool = true;
 
-    fn run(self, front: &Front) -> Outcome {
+    fn run(mut self, front: &Front) -> Outcome {
         let front = front.hushed(self.quiet);
         let (image, keys) = guest::sort(Self::NAME, self.words)?;
         // xl's exit code for a create without a file.
         let image = image.ok_or_else(|| Failure::said("Image not specified: pronto create IMAGE [key=value …]", 6))?;
+        let access = std::mem::take(&mut self.options.access);
         let mut what = guest::request(&image, self.name, self.options, keys, &front.globals)?;
         what.replace = self.replace;
         what.keep = self.keep;
@@ -84,7 +85,7 @@ impl Verb for Create {
         if self.dry_run || front.globals.dry_run {
             return details::print_request(&what).map(|()| 0);
         }
-        let ctx = front.ctx(Self::NAME)?;
+        let ctx = Ctx { access: access.access()?, ..front.ctx(Self::NAME)? };
         let created = ops::create::create(&ctx, what).map_err(guest::not_made)?;
         guest::tell_failed_units(&ctx, &created);
         if self.console {

@@ -10,7 +10,7 @@ use super::Verb;
 use crate::cli::failure::{Failure, Outcome};
 use crate::cli::front::Front;
 use crate::cli::{details, guest};
-use crate::ops;
+use crate::ops::{self, Ctx};
 
 /// Make a domain from an image without starting it
 ///
@@ -41,17 +41,18 @@ impl Verb for New {
     const NAME: &'static str = "new";
     const DRY_RUN: bool = true;
 
-    fn run(self, front: &Front) -> Outcome {
+    fn run(mut self, front: &Front) -> Outcome {
         let front = front.hushed(self.quiet);
         let (image, keys) = guest::sort(Self::NAME, self.words)?;
         let image = image.ok_or_else(|| Failure::said("Image not specified: pronto new IMAGE [key=value …]", 6))?;
+        let access = std::mem::take(&mut self.options.access);
         let mut what = guest::request(&image, self.name, self.options, keys, &front.globals)?;
         what.replace = self.replace;
         what.wait = false;
         if self.dry_run || front.globals.dry_run {
             return details::print_request(&what).map(|()| 0);
         }
-        let ctx = front.ctx(Self::NAME)?;
+        let ctx = Ctx { access: access.access()?, ..front.ctx(Self::NAME)? };
         ops::lifecycle::new(&ctx, what).map_err(guest::not_made)?;
         Ok(0)
     }

@@ -6,10 +6,11 @@ use clap::Args;
 use clap::builder::OsStringValueParser;
 
 use super::Verb;
+use crate::cli::access::AccessOptions;
 use crate::cli::failure::Outcome;
 use crate::cli::front::Front;
 use crate::cli::{guest, output};
-use crate::ops;
+use crate::ops::{self, Ctx};
 
 /// Fetch an image into the store
 ///
@@ -25,6 +26,8 @@ pub struct Pull {
     /// Where Debian and Ubuntu packages come from [env: PRONTO_MIRROR]
     #[arg(long, value_name = "URL")]
     mirror: Option<String>,
+    #[command(flatten)]
+    access: AccessOptions,
     /// The image
     #[arg(value_name = "IMAGE", value_parser = OsStringValueParser::new())]
     image: OsString,
@@ -37,7 +40,7 @@ impl Verb for Pull {
         let image = guest::image_text(&self.image)?;
         let arch = self.arch.or_else(|| front.globals.arch.clone());
         let mirror = guest::mirror(self.mirror);
-        let ctx = front.ctx(Self::NAME)?;
+        let ctx = Ctx { access: self.access.access()?, ..front.ctx(Self::NAME)? };
         let pulled = ops::images::pull(&ctx, &image, arch.as_deref(), self.force, mirror.as_deref())?;
         // docker's words, which scripts look for.
         let did = if pulled.fetched { "Downloaded newer image" } else { "Image is up to date" };

@@ -12,7 +12,7 @@ use crate::cli::config::Settings;
 use crate::cli::failure::{Failure, Outcome};
 use crate::cli::front::Front;
 use crate::cli::{guest, words};
-use crate::ops;
+use crate::ops::{self, Ctx};
 
 /// Run one command in an image, without an init
 ///
@@ -53,11 +53,12 @@ impl Verb for Run {
             return Err(Failure::usage("pronto: run --boot needs a command: pronto run --boot IMAGE COMMAND…"));
         }
         let env = std::mem::take(&mut self.options.env);
+        let access = std::mem::take(&mut self.options.access);
         let mut what = guest::request(&image, self.name, self.options, Settings::default(), &front.globals)?;
         what.timeout = self.timeout;
         what.spec.rm = true;
         let command = self.how.command(words, env);
-        let ctx = front.ctx(Self::NAME)?;
+        let ctx = Ctx { access: access.access()?, ..front.ctx(Self::NAME)? };
         if self.boot {
             Ok(ops::oneshot::oneshot(&ctx, what, command)?)
         } else {
