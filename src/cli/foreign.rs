@@ -220,7 +220,6 @@ const HABITS: &[(&str, &str)] = &[
     ("attach", "console"),
     ("enter", "exec"),
     ("halt", "shutdown"),
-    ("inspect", "list -l"),
     ("kill", "destroy"),
     ("login", "console"),
     ("ls", "list"),

@@ -1,11 +1,7 @@
-//! `pull`, `images`, `rmi`, and the way from a reference to an artifact that the other verbs use. What a newcomer would get
+//! `pull`, and the way from a reference to an artifact that the other verbs use. What a newcomer would get
 //! wrong: [`obtain`] asks no network when the image is present; only `pull` asks whether there is a newer one. A layer that
 //! an artifact names may still be removed by `rmi` until a domain's record names it: write that record under the store's
 //! lock and look at [`still_there`] first.
-
-use std::collections::BTreeSet;
-
-use serde::Serialize;
 
 use super::provision::bootstrap;
 use super::{Ctx, Error, Result};
@@ -13,9 +9,8 @@ use crate::domain::{Artifact, ImageConfig, Layer};
 use crate::image::catalogue::{self, Source};
 use crate::image::oci::{self, Ask, DockerArchive, Layout, Pulled as Fetched, Registry};
 use crate::image::{self, ImageRef, platform, reference, tarball};
-use crate::store::images::{self as records, Entry};
-use crate::store::{blobs, layers};
-use crate::sys::fs;
+use crate::store::images::Entry;
+use crate::store::layers;
 
 /// What `pull` did.
 #[derive(Debug, Clone)]
@@ -24,21 +19,6 @@ pub struct Pulled {
     pub artifact: Artifact,
     /// Whether anything was fetched (docker's "Downloaded newer image" or "Image is up to date").
     pub fetched: bool,
-}
-
-/// One image as `images` shows it.
-#[derive(Debug, Clone, Serialize)]
-pub struct Row {
-    /// The reference as it is stored.
-    pub reference: String,
-    /// `linux/arm64/v8`; empty for a tarball, which does not say.
-    pub platform: String,
-    /// The manifest's digest.
-    pub digest: String,
-    /// Unpacked size in bytes.
-    pub size: u64,
-    /// When it was pulled, in seconds since 1970.
-    pub pulled: u64,
 }
 
 /// The platforms that are wanted, best first, in OCI's names: architecture and variant. None: this machine's own.
@@ -282,101 +262,60 @@ pub fn pull(ctx: &Ctx, image: &str, arch: Option<&str>, force: bool, mirror: Opt
     obtain_as(ctx, image, &Wish { platforms: platforms.as_deref(), ask, mirror, ready: &ready })
 }
 
-/// What is in the store.
-pub fn images(ctx: &Ctx) -> Result<Vec<Row>> {
-    let rows = records::all(&ctx.store)?.into_iter().flat_map(|record| {
-        let reference = record.reference;
-        record.entries.into_iter().map(move |entry| Row {
-            reference: reference.clone(),
-            platform: entry.platform.map(|p| p.to_string()).unwrap_or_default(),
-            digest: entry.digest,
-            size: entry.size,
-            pulled: entry.pulled,
-        })
-    });
-    Ok(rows.collect())
+/// Fetches an image for every platform that its source has, as [`pull`] does. Errors: the source has no list of platforms.
+pub fn pull_all(ctx: &Ctx, image: &str, force: bool) -> Result<Vec<Pulled>> {
+    let cannot = |e| failed(image, e);
+    let ask = if force { Ask::Anew } else { Ask::Newer };
+    let every = |source: &dyn oci::Source, name: &str, label: &str, ask| -> image::Result<Vec<Pulled>> {
+        let list = oci::platforms(&ctx.store, source, name)?;
+        let one = |p: crate::domain::Platform| {
+            let wanted = [(p.architecture, p.variant)];
+            let got = oci::pull(&ctx.store, source, name, &wanted, ask, ctx.report.as_ref())?;
+            Ok(pulled(label.to_owned(), &got.entry, got.fetched))
+        };
+        list.into_iter().map(one).collect()
+    };
+    let registry = |reference: &oci_distribution::Reference, label: &str| {
+        let registry = Registry::new(reference, &ctx.access, ctx.report.as_ref())?;
+        every(&registry, &reference.whole(), label, ask)
+    };
+    match reference::parse(image).map_err(cannot)? {
+        ImageRef::Layout(text) => {
+            let layout = Layout::open(&text).map_err(cannot)?;
+            every(&layout, &layout.reference(), &layout.reference(), Ask::Anew).map_err(cannot)
+        }
+        ImageRef::OciArchive(text) => {
+            let layout = Layout::open_archive(&text).map_err(cannot)?;
+            every(&layout, &layout.reference(), &layout.reference(), Ask::Anew).map_err(cannot)
+        }
+        ImageRef::Registry(reference) => registry(&reference, &reference.whole()).map_err(cannot),
+        ImageRef::Label(label) => {
+            let sources = catalogue::lookup(label).into_iter().flat_map(|row| &row.sources);
+            let named = sources.filter_map(|source| match source {
+                Source::Oci(text) => Some(text),
+                Source::Bootstrap(_) => None,
+            });
+            let mut last = None;
+            for text in named {
+                let ImageRef::Registry(reference) = reference::parse(text).map_err(cannot)? else { continue };
+                match registry(&reference, label) {
+                    Err(e) if e.is_out_of_reach() => last = Some(e),
+                    other => return other.map_err(cannot),
+                }
+            }
+            Err(last.map_or_else(|| no_list(image), cannot))
+        }
+        _ => Err(no_list(image)),
+    }
 }
 
-/// The references under which a word may be stored.
-fn names_of(word: &str) -> Vec<String> {
-    let mut names = vec![word.to_owned()];
-    match reference::parse(word) {
-        Ok(ImageRef::Registry(reference)) => names.push(reference.whole()),
-        Ok(ImageRef::Label(label)) => {
-            names.extend(catalogue::lookup(label).into_iter().flat_map(|row| row.sources.iter().map(stored_as)));
-        }
-        Ok(ImageRef::Path(path)) => {
-            let absolute = reference::canonical(&path).ok().or_else(|| std::path::absolute(&path).ok());
-            names.extend(absolute.map(|p| p.display().to_string()));
-        }
-        Ok(ImageRef::Layout(text)) => names.extend(Layout::open(&text).ok().map(|l| l.reference())),
-        Ok(ImageRef::OciArchive(text)) => names.extend(Layout::open_archive(&text).ok().map(|l| l.reference())),
-        Ok(ImageRef::DockerArchive(text)) => names.extend(DockerArchive::open(&text).ok().map(|l| l.reference())),
-        Ok(ImageRef::Url(_)) | Err(_) => {}
-    }
-    names.dedup();
-    names
+fn no_list(image: &str) -> Error {
+    Error::general(format!("'{}' has no list of platforms", image.escape_debug()))
+        .hint("fetch one of them: pronto pull --arch ARCH IMAGE")
 }
 
-/// Removes an image (all its platforms unless `arch` is given) and the layers that nothing else uses. Errors: there is no such
-/// image; a domain uses it (nothing is removed then).
-pub fn rmi(ctx: &Ctx, image: &str, arch: Option<&str>) -> Result<()> {
-    let wanted = arch.map(super::registry::platforms_named).transpose()?;
-    let chosen = |entry: &Entry| match (&wanted, &entry.platform) {
-        (Some(wanted), Some(platform)) => platform::rank(platform, wanted).is_some(),
-        (Some(_), None) => false,
-        (None, _) => true,
-    };
-    super::sweep::thorough(ctx)?;
-    let names = names_of(image);
-    let lock = records::lock(&ctx.store)?;
-    let all = records::all(&ctx.store)?;
-    let is_going = |record: &records::Record, entry: &Entry| names.contains(&record.reference) && chosen(entry);
-    let (going, staying): (Vec<_>, Vec<_>) = all
-        .iter()
-        .flat_map(|record| record.entries.iter().map(move |entry| (record, entry)))
-        .partition(|(record, entry)| is_going(record, entry));
-    if going.is_empty() {
-        let platform = arch.map(|a| format!(" for {}", a.escape_debug())).unwrap_or_default();
-        return Err(Error::general(format!("no image '{}'{platform} is stored", image.escape_debug())));
-    }
-    let unused = |of: &dyn Fn(&Entry) -> Vec<String>| -> BTreeSet<String> {
-        let kept: BTreeSet<String> = staying.iter().flat_map(|(_, entry)| of(entry)).collect();
-        going.iter().flat_map(|(_, entry)| of(entry)).filter(|one| !kept.contains(one)).collect()
-    };
-    let mut free = unused(&|entry| entry.layers.clone());
-    let digests = unused(&|entry| std::iter::once(&entry.digest).chain(&entry.config_digest).cloned().collect());
-    let used = layers::used_by_domains(&ctx.store)?;
-    let users: BTreeSet<&str> =
-        used.iter().filter(|(_, key)| free.contains(key)).map(|(name, _)| name.as_str()).collect();
-    if !users.is_empty() {
-        let users: Vec<&str> = users.into_iter().collect();
-        return Err(Error::general(format!("image '{}' is in use by {}", image.escape_debug(), users.join(", ")))
-            .hint("delete these domains first, or keep the image"));
-    }
-    // What was made on top of the image (an init that was installed) goes with it, unless a domain runs on it.
-    for key in layers::keys(&ctx.store)? {
-        let parent = layers::meta(&ctx.store, &key)?.and_then(|meta| meta.parent);
-        if parent.is_some_and(|p| digests.contains(&p)) && !used.iter().any(|(_, k)| *k == key) {
-            free.insert(key);
-        }
-    }
-    for name in &names {
-        records::remove(&ctx.store, name, chosen)?;
-    }
-    let mut aside = Vec::new();
-    for key in &free {
-        aside.push(layers::set_aside(&ctx.store, key)?);
-    }
-    for hex in digests.iter().filter_map(|digest| digest.strip_prefix("sha256:")) {
-        blobs::remove(&ctx.store, hex)?;
-    }
-    drop(lock);
-    for tree in aside {
-        fs::remove_tree(&tree).map_err(crate::store::Error::io(&tree))?;
-    }
-    Ok(())
-}
+mod kept;
+pub use kept::{Document, Pruned, Row, images, inspect, prune, rmi};
 
 #[cfg(test)]
 mod tests;

@@ -31,6 +31,14 @@ pub fn get(store: &Store, hex: &str) -> Result<Option<Vec<u8>>> {
     }
 }
 
+/// The hex digits of all that are kept.
+pub fn all(store: &Store) -> Result<Vec<String>> {
+    let dir = store.blobs();
+    let entries = std::fs::read_dir(&dir).map_err(Error::io(&dir))?;
+    let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    Ok(names.filter(|name| path(store, name).is_ok()).collect())
+}
+
 /// Removes a blob; one that is not there is fine.
 pub fn remove(store: &Store, hex: &str) -> Result<()> {
     let path = path(store, hex)?;

@@ -214,6 +214,27 @@ pub fn sweep(store: &Store) -> Result<()> {
     Ok(())
 }
 
+/// How long ago a layer's record was written; `None` where there is none.
+pub fn age(store: &Store, key: &str) -> Option<std::time::Duration> {
+    std::fs::metadata(record(store, key)).ok()?.modified().ok()?.elapsed().ok()
+}
+
+/// Whether anybody holds a claim now: something is being fetched or made.
+pub fn any_claim(store: &Store) -> Result<bool> {
+    let dir = claims(store);
+    let entries = match std::fs::read_dir(&dir) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        other => other.map_err(Error::io(&dir))?,
+    };
+    for entry in entries {
+        let path = entry.map_err(Error::io(&dir))?.path();
+        if Lock::is_held(&path).map_err(Error::io(&path))? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// The keys of all layers that are there, whole or not.
 pub fn keys(store: &Store) -> Result<BTreeSet<String>> {
     let layers = store.layers();

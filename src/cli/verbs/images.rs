@@ -12,6 +12,8 @@ use crate::ops::{self, images::Row};
 use crate::sys::clock;
 
 /// List the images in the store
+///
+/// SIZE is that of all files of an image, SHARED the part of it that lies in layers which another image has, too.
 #[derive(Debug, Args)]
 pub struct Images {
     /// Columns or JSON
@@ -35,7 +37,7 @@ impl Verb for Images {
             output::json(&rows)?;
         } else {
             let cells: Vec<_> = rows.iter().map(cells).collect();
-            output::table(&["IMAGE", "PLATFORM", "DIGEST", "SIZE", "PULLED"], &cells)?;
+            output::table(&["IMAGE", "PLATFORM", "DIGEST", "SIZE", "SHARED", "PULLED"], &cells)?;
         }
         Ok(0)
     }
@@ -51,6 +53,7 @@ fn cells(row: &Row) -> Vec<String> {
         row.platform.clone(),
         digest.chars().take(12).collect(),
         size::human(row.size),
+        size::human(row.shared),
         pulled.unwrap_or_default(),
     ]
 }

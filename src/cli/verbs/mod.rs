@@ -16,10 +16,12 @@ mod exec;
 mod help;
 mod images;
 mod info;
+mod inspect;
 mod list;
 mod logs;
 mod new;
 mod pause;
+mod prune;
 mod pull;
 mod reboot;
 mod rename;
@@ -99,7 +101,9 @@ pub const ALL: &[Entry] = &[
     entry::<info::Info>(),
     entry::<pull::Pull>(),
     entry::<images::Images>(),
+    entry::<inspect::Inspect>(),
     entry::<rmi::Rmi>(),
+    entry::<prune::Prune>(),
     entry::<binfmt::Binfmt>(),
     entry::<arch::Arch>(),
     entry::<doctor::Doctor>(),

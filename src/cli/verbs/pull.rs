@@ -20,7 +20,10 @@ pub struct Pull {
     /// The architecture, under any name it has (arm64, aarch64, linux/arm/v7, …)
     #[arg(long, value_name = "ARCH")]
     arch: Option<String>,
-    /// Ask its source anew, even if it is there
+    /// Fetch it for every platform that its source has
+    #[arg(long, conflicts_with = "arch")]
+    all_platforms: bool,
+    /// Ask for everything anew, not only whether there is a newer one
     #[arg(long)]
     force: bool,
     /// Where Debian and Ubuntu packages come from [env: PRONTO_MIRROR]
@@ -41,11 +44,17 @@ impl Verb for Pull {
         let arch = self.arch.or_else(|| front.globals.arch.clone());
         let mirror = guest::mirror(self.mirror);
         let ctx = Ctx { access: self.access.access()?, ..front.ctx(Self::NAME)? };
-        let pulled = ops::images::pull(&ctx, &image, arch.as_deref(), self.force, mirror.as_deref())?;
+        let all = if self.all_platforms {
+            ops::images::pull_all(&ctx, &image, self.force)?
+        } else {
+            vec![ops::images::pull(&ctx, &image, arch.as_deref(), self.force, mirror.as_deref())?]
+        };
         // docker's words, which scripts look for.
-        let did = if pulled.fetched { "Downloaded newer image" } else { "Image is up to date" };
-        ctx.report.note(&format!("Status: {did} for {}", pulled.artifact.label));
-        output::lines(pulled.artifact.digest)?;
+        let did = if all.iter().any(|p| p.fetched) { "Downloaded newer image" } else { "Image is up to date" };
+        if let Some(last) = all.last() {
+            ctx.report.note(&format!("Status: {did} for {}", last.artifact.label));
+        }
+        output::lines(all.into_iter().filter_map(|pulled| pulled.artifact.digest))?;
         Ok(0)
     }
 }

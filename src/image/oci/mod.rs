@@ -22,6 +22,7 @@ pub use access::Access;
 pub use docker_archive::DockerArchive;
 pub use layout::Layout;
 pub use registry::Registry;
+pub use resolve::platforms;
 
 use super::platform::{self, Wanted};
 use super::{Digest, Error, Result, unpack};

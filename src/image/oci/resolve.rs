@@ -71,6 +71,23 @@ pub(super) fn resolve(
     Ok(image)
 }
 
+/// Every platform that a reference has, in the order of its index, each once. Errors: it cannot be asked, or not be understood.
+pub fn platforms(store: &Store, source: &dyn Source, reference: &str) -> Result<Vec<Platform>> {
+    let text = source.top()?;
+    let mut search = Search { store, source, reference, wanted: &[], available: Vec::new(), looked: 0 };
+    match search.parse(&text)? {
+        Document::Image(manifest) => drop(search.single(Digest::of(&text), text, manifest)?),
+        Document::Index(entries) => drop(search.choose(&entries, MAX_DEPTH)?),
+    }
+    let mut out: Vec<Platform> = Vec::new();
+    for platform in search.available.into_iter().filter(|p| p.os == "linux") {
+        if !out.contains(&platform) {
+            out.push(platform);
+        }
+    }
+    Ok(out)
+}
+
 struct Search<'a> {
     store: &'a Store,
     source: &'a dyn Source,

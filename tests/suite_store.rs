@@ -1,0 +1,179 @@
+//! What is in the store, and how it leaves it: shared sizes, `inspect`, `prune`, all platforms at once; and a pull that is killed at any moment.
+//! What a newcomer would get wrong: the killed one is the real program, so that nothing of it can tidy up.
+
+#[path = "common/bench.rs"]
+mod bench;
+#[path = "common/images.rs"]
+mod images;
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use bench::{Bench, text};
+use images::{Layout, Packed, Tar, put};
+use pronto::ops::images::{self as verbs, Pruned};
+use pronto::store::{blobs, layers};
+use pronto::sys::process::Tool;
+
+/// An index of two platforms that share their base; `text` is in the upper layer.
+fn index(dir: &Path, text: &str) -> Layout {
+    let mut layout = Layout::new(dir);
+    let base = Tar::new().dir("usr").file("usr/base", &[7; 5000]).end();
+    let upper = |arch: &str| Tar::new().dir("etc").file("etc/name", format!("{text} {arch}").as_bytes()).end();
+    let image = |arch: &str| layout.image(arch, &[base.clone(), upper(arch)], Packed::Gzip, |_, _| ());
+    let all = layout.index_of(&[image("amd64"), image("arm64")]);
+    layout.tag("t", all);
+    layout
+}
+
+#[test]
+fn every_platform_at_once_and_what_they_share() {
+    let bench = Bench::new();
+    let layout = index(&bench.path("l"), "one");
+    let word = format!("oci:{}:t", layout.dir.display());
+    let all = verbs::pull_all(&bench.ctx, &word, false).unwrap();
+    let platforms: Vec<String> = all.iter().map(|p| p.artifact.platform.as_ref().unwrap().to_string()).collect();
+    assert_eq!(platforms, ["linux/amd64", "linux/arm64"]);
+    assert!(all.iter().all(|p| p.fetched));
+    let rows = verbs::images(&bench.ctx).unwrap();
+    assert_eq!(rows.iter().map(|r| (r.size, r.shared)).collect::<Vec<_>>(), [(5009, 5000), (5009, 5000)]);
+    let error = text(&verbs::pull_all(&bench.ctx, "./x.tar", false).unwrap_err());
+    assert!(error.contains("no list of platforms"), "{error}");
+
+    let found = verbs::inspect(&bench.ctx, &word, Some("arm64")).unwrap();
+    assert_eq!(found.len(), 1);
+    let shown = serde_json::to_value(&found[0]).unwrap();
+    assert_eq!(shown["platform"], "linux/arm64");
+    assert_eq!((&shown["layers"][0]["size"], &shown["layers"][1]["entries"]), (&5000.into(), &2.into()));
+    assert_eq!(shown["config"]["config"]["Env"][0], "A=b");
+    assert_eq!(shown["manifest"]["layers"].as_array().unwrap().len(), 2);
+    assert_eq!(verbs::inspect(&bench.ctx, &word, None).unwrap().len(), 2);
+    let error = text(&verbs::inspect(&bench.ctx, &word, Some("riscv64")).unwrap_err());
+    assert!(error.contains("for riscv64 is stored"), "{error}");
+}
+
+#[test]
+fn what_was_replaced_is_pruned() {
+    let bench = Bench::new();
+    let (one, two) = (index(&bench.path("l"), "one"), bench.path("l2"));
+    let word = format!("oci:{}:t", one.dir.display());
+    let pull = || verbs::pull(&bench.ctx, &word, Some("arm64"), false, None).unwrap();
+    let old = pull();
+    assert_eq!(verbs::prune(&bench.ctx, false, false).unwrap(), Pruned::default(), "everything is in use");
+    let replaced = index(&two, "two");
+    std::fs::remove_dir_all(&one.dir).unwrap();
+    std::fs::rename(&replaced.dir, &one.dir).unwrap();
+    let new = pull();
+    assert_ne!(old.artifact.digest, new.artifact.digest);
+    std::fs::create_dir_all(bench.ctx.store.partial()).unwrap();
+    put(&bench.ctx.store.partial().join("x.part"), b"12345");
+    let wanted = Pruned { images: Vec::new(), layers: 1, bytes: 9 + 5 };
+    assert_eq!(verbs::prune(&bench.ctx, false, true).unwrap(), wanted);
+    assert_eq!(layers::keys(&bench.ctx.store).unwrap().len(), 3, "told only");
+    assert_eq!(verbs::prune(&bench.ctx, false, false).unwrap(), wanted);
+    assert_eq!(layers::keys(&bench.ctx.store).unwrap().len(), 2);
+    assert_eq!(blobs::all(&bench.ctx.store).unwrap().len(), 2, "the manifest and config of the one that is there");
+    assert_eq!(std::fs::read_dir(bench.ctx.store.partial()).unwrap().count(), 0);
+    bench.assert_clean();
+    let pruned = verbs::prune(&bench.ctx, true, false).unwrap();
+    assert_eq!((pruned.images, pruned.layers), (vec![format!("{word} (linux/arm64)")], 2));
+    assert!(verbs::images(&bench.ctx).unwrap().is_empty() && blobs::all(&bench.ctx.store).unwrap().is_empty());
+}
+
+/// Every entry of a tree: type and mode, owner, size, link or content.
+fn tree(dir: &Path) -> BTreeMap<PathBuf, String> {
+    let mut out = BTreeMap::new();
+    let mut todo = vec![dir.to_owned()];
+    while let Some(path) = todo.pop() {
+        let meta = std::fs::symlink_metadata(&path).unwrap();
+        let mut line =
+            format!("{:o} {}:{} {}.{}", meta.mode(), meta.uid(), meta.gid(), meta.mtime(), meta.mtime_nsec());
+        if meta.is_dir() {
+            todo.extend(std::fs::read_dir(&path).unwrap().map(|e| e.unwrap().path()));
+        } else if meta.is_symlink() {
+            line += &format!(" {}", std::fs::read_link(&path).unwrap().display());
+        } else {
+            line += &images::digest(&std::fs::read(&path).unwrap());
+        }
+        out.insert(path.strip_prefix(dir).unwrap().to_owned(), line);
+    }
+    out.remove(Path::new(""));
+    out
+}
+
+/// Three layers that take a while, and not the same: many files, large ones, and links.
+fn slow(dir: &Path) -> Layout {
+    let mut layout = Layout::new(dir);
+    let noise = |seed: u64, len: usize| {
+        let mut state = seed;
+        let mut next = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 56) as u8
+        };
+        (0..len).map(|_| next()).collect::<Vec<u8>>()
+    };
+    let layer = |seed: u64| {
+        let mut tar = Tar::new().dir("./").dir("d");
+        for n in 0..15 * seed * seed {
+            tar = tar.file(format!("d/{seed}-{n}"), &noise(seed + n, 3000)).symlink(format!("d/{seed}-{n}l"), "x");
+        }
+        tar.file(format!("d/{seed}-big"), &noise(seed, 1_500_000 * (seed * seed) as usize)).end()
+    };
+    let image = layout.image("arm64", &[layer(1), layer(2), layer(3)], Packed::Gzip, |_, _| ());
+    layout.tag("t", image);
+    layout
+}
+
+/// At 50 moments all over its course; nothing of a killed one counts, and the next goes on with the layers that are whole.
+#[test]
+fn a_pull_that_is_killed_leaves_a_sound_store() {
+    const KILLS: u32 = 50;
+    if !nix::unistd::geteuid().is_root() {
+        panic!("this test runs the program, which needs root: sudo make test");
+    }
+    let bench = Bench::new();
+    let word = format!("oci:{}:t", slow(&bench.path("l")).dir.display());
+    let pull = |root: &Path| {
+        let mut tool =
+            Tool::new(env!("CARGO_BIN_EXE_pronto")).arg("--root").arg(root).args(["pull", "--arch", "arm64", &word]);
+        tool.command().stdout(Stdio::null()).stderr(Stdio::null());
+        tool.spawn().unwrap()
+    };
+    let whole = bench.path("whole");
+    let begun = std::time::Instant::now();
+    assert!(pull(&whole).wait().unwrap().success());
+    let course = begun.elapsed();
+    let wanted: Vec<_> =
+        tree(&whole.join("layers")).into_iter().filter(|(path, _)| path.extension().is_none()).collect();
+    let root = bench.path("killed");
+    let mut kept = 0;
+    for n in 0..KILLS {
+        let mut child = pull(&root);
+        // Later and later: what is there already makes the rest of its course shorter.
+        std::thread::sleep(course.mul_f64(f64::from(n % 10 + 1) / 11.0).max(Duration::from_millis(1)));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let store = pronto::store::Store::at(Some(&root));
+        if !store.layers().is_dir() {
+            continue;
+        }
+        for key in layers::keys(&store).unwrap().into_iter().filter(|key| layers::exists(&store, key).unwrap()) {
+            let there = tree(&store.layer(&key));
+            let same = tree(&whole.join("layers").join(&key));
+            assert!(there == same, "after kill {n} layer {key} counts and is not whole");
+            kept += 1;
+        }
+        if n % 10 == 9 {
+            std::fs::remove_dir_all(&root).unwrap();
+        }
+    }
+    assert!(kept > 0, "no layer outlived a kill: the moments are badly chosen");
+    assert!(pull(&root).wait().unwrap().success(), "and the next one goes on");
+    let found: Vec<_> = tree(&root.join("layers")).into_iter().filter(|(path, _)| path.extension().is_none()).collect();
+    assert!(found == wanted, "the same tree in the end");
+    let (ctx, _) = Bench::another(&root);
+    assert_eq!(verbs::prune(&ctx, false, false).unwrap(), Pruned::default(), "nothing is left over");
+}
