@@ -82,15 +82,15 @@ pub fn set_changed(dir: &Path, seconds: i64, nanoseconds: i64) -> io::Result<()>
     Ok(futimens(&opened, &when, &when)?)
 }
 
-/// Removes a tree; one that is not there is fine. Errors: as unlink(2), with everything removed that could be.
+/// Removes a tree, however deep; one that is not there is fine. Errors: as [`super::remove::remove_at`].
 pub fn remove_tree(path: &Path) -> io::Result<()> {
-    match std::fs::symlink_metadata(path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(e) => return Err(e),
-        Ok(meta) if !meta.is_dir() => return std::fs::remove_file(path),
-        Ok(_) => {}
-    }
-    match std::fs::remove_dir_all(path) {
+    let (Some(above), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    };
+    let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
+    let removed = File::open(above)
+        .and_then(|above| super::remove::remove_at(std::os::fd::AsFd::as_fd(&above), name.as_encoded_bytes()));
+    match removed {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
     }

@@ -20,6 +20,7 @@ pub mod ns;
 pub mod overlay;
 pub mod process;
 pub mod pty;
+pub mod remove;
 pub mod root;
 pub mod seccomp;
 pub mod signal;
