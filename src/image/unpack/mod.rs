@@ -4,6 +4,8 @@
 //! looks broken, the rest is still read: a wrong digest explains more than a strange header.
 
 mod header;
+mod limits;
+mod parents;
 pub mod sparse;
 mod stream;
 pub mod tar;
@@ -64,31 +66,29 @@ pub struct Unpacked {
 /// Unpacks into the empty directory `dest`. Errors: what the source said; a wrong size or digest; a malformed archive or an
 /// entry that may not be (named); the host's files (full disk).
 pub fn unpack(job: Job<'_>, dest: &Path) -> Result<Unpacked> {
-    let root = std::fs::File::open(dest).map_err(Error::io(format!("cannot open {}", dest.display())))?;
+    let cannot = || Error::io(format!("cannot open {}", dest.display()));
+    let root = std::fs::File::open(dest).map_err(cannot())?;
+    let mut counts = Counts::new(root.try_clone().map_err(cannot())?.into());
     let (feed, mut pieces) = stream::channel(job.diff_id.is_some());
     // Set when the rest of the source is of no interest: a full disk, or a broken archive of which nothing was promised.
     let give_up = AtomicBool::new(false);
     let Job { what, source, size, digest, diff_id, step } = job;
     let (read, written) = std::thread::scope(|scope| {
         let reader = scope.spawn(|| read(stream::Meter::new(source, size, step), feed, &give_up));
-        let mut counts = Counts::default();
         let written = write(&mut pieces, root.into(), digest.is_none() && diff_id.is_none(), &mut counts);
-        if matches!(&written, Err(Failure::Host(..))) || (written.is_err() && digest.is_none()) {
+        if matches!(&written, Err(Failure::Host(..) | Failure::Room(..))) || (written.is_err() && digest.is_none()) {
             give_up.store(true, Ordering::Relaxed);
         }
         // Hanging up is what wakes a reader that waits for room.
-        let written = written.map(|summary| (summary, counts, pieces.finish()));
+        let written = written.map(|summary| (summary, pieces.finish()));
         let read = reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         (read, written)
     });
-    if let Err(Failure::Host(entry, source)) = written {
-        return Err(Error::Io { what: format!("cannot unpack '{}' of {what}", entry.escape_ascii()), source });
+    if let Err(failure @ (Failure::Host(..) | Failure::Room(..))) = written {
+        return Err(failure.explain(what));
     }
     let found = read.check(what, size, digest)?;
-    let (summary, counts, real) = written.map_err(|failure| match failure {
-        Failure::Archive(why) => Error::Malformed { what: what.to_owned(), why },
-        Failure::Host(_, source) => Error::Io { what: what.to_owned(), source },
-    })?;
+    let (summary, real) = written.map_err(|failure| failure.explain(what))?;
     if let (Some(wanted), Some(real)) = (diff_id, &real) {
         if wanted != real {
             let what = format!("the archive inside {what}");
@@ -114,13 +114,18 @@ struct Source {
 }
 
 fn read(mut meter: stream::Meter<'_>, feed: stream::Feed, give_up: &AtomicBool) -> Source {
-    let sent = stream::unpacked(&mut meter).and_then(|input| feed.send_all(input));
+    let packed = meter.count();
+    let sent = stream::unpacked(&mut meter).and_then(|input| {
+        feed.send_all(input, |out| {
+            limits::expansion(packed.get(), out).map_err(|why| io::Error::new(io::ErrorKind::FileTooLarge, why))
+        })
+    });
     drop(feed);
     let packing = sent.err();
     if !give_up.load(Ordering::Relaxed) && meter.error.is_none() {
         meter.drain();
     }
-    let (count, error) = (meter.count, meter.error.take());
+    let (count, error) = (packed.get(), meter.error.take());
     Source { digest: meter.finish(), count, error, packing }
 }
 
@@ -144,10 +149,18 @@ impl Source {
 }
 
 fn broken(why: &io::Error) -> String {
+    let text = why.to_string();
+    // liblzma's words, and zstd's ("Frame requires too much memory for decoding"); neither has a kind of its own.
+    if text.contains("memory") {
+        let allowed = crate::domain::size::human(limits::DECODER);
+        return format!(
+            "unpacking it needs more memory than is allowed ({allowed}): pack it again with a smaller window"
+        );
+    }
     match why.kind() {
-        io::ErrorKind::Unsupported => why.to_string(),
+        io::ErrorKind::Unsupported | io::ErrorKind::FileTooLarge => text,
         io::ErrorKind::UnexpectedEof => "its compressed data is truncated".to_owned(),
-        _ => format!("its compressed data is damaged ({})", why.to_string().escape_debug()),
+        _ => format!("its compressed data is damaged ({})", text.escape_debug()),
     }
 }
 
@@ -159,10 +172,26 @@ pub(super) fn carried(error: io::Error, what: &str) -> Error {
     }
 }
 
-#[derive(Default)]
 struct Counts {
     bytes: u64,
     entries: u64,
+    budget: limits::Budget,
+}
+
+impl Counts {
+    fn new(place: std::os::fd::OwnedFd) -> Counts {
+        Counts { bytes: 0, entries: 0, budget: limits::Budget::new(place) }
+    }
+
+    /// Another entry, for which `made` directories had to be made.
+    fn add(&mut self, entry: &tar::Entry, made: u64) -> std::result::Result<(), Failure> {
+        self.entries += 1;
+        self.budget.take(1 + made, entry.size).map_err(|excess| match excess {
+            limits::Excess::Archive(why) => Failure::Archive(why),
+            limits::Excess::Room(why) => Failure::Room(entry.name.clone(), why),
+            limits::Excess::Io(error) => Failure::Host(entry.name.clone(), error),
+        })
+    }
 }
 
 /// Why the writing side stopped.
@@ -170,6 +199,23 @@ enum Failure {
     Archive(String),
     /// The entry's name and the system's answer.
     Host(Vec<u8>, io::Error),
+    /// The entry's name, and what it needs of a disk that will be full.
+    Room(Vec<u8>, String),
+}
+
+impl Failure {
+    fn explain(self, what: &str) -> Error {
+        match self {
+            Failure::Archive(why) => Error::Malformed { what: what.to_owned(), why },
+            Failure::Host(entry, source) => {
+                Error::Io { what: format!("cannot unpack '{}' of {what}", entry.escape_ascii()), source }
+            }
+            Failure::Room(entry, why) => Error::Io {
+                what: format!("cannot unpack '{}' of {what} ({why})", entry.escape_ascii()),
+                source: io::Error::from_raw_os_error(libc::ENOSPC),
+            },
+        }
+    }
 }
 
 impl From<tar::Fault> for Failure {
@@ -187,7 +233,7 @@ fn write(
     let mut tree = tree::Tree::new(root);
     let mut archive = tar::Reader::new(pieces);
     while let Some(entry) = archive.next(strict)? {
-        counts.entries += 1;
+        counts.add(&entry, tree.take_made())?;
         let fault = |fault| match fault {
             tree::Fault::Refused(why) => Failure::Archive(format!("entry '{}': {why}", entry.name.escape_ascii())),
             tree::Fault::Io(error) => Failure::Host(entry.name.clone(), error),
@@ -197,7 +243,7 @@ fn write(
             fill(&mut archive, &file, &entry)?;
             let file = tree::NewFile(file.into());
             tree.seal(&file, &entry).map_err(fault)?;
-            counts.bytes += entry.sparse.as_ref().map_or(entry.size, |map| map.size);
+            counts.bytes = counts.bytes.saturating_add(entry.sparse.as_ref().map_or(entry.size, |map| map.size));
             if entry.size >= BIG {
                 begin_writeback(std::os::fd::AsFd::as_fd(&file.0));
             }

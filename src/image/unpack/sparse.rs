@@ -2,6 +2,8 @@
 //! a newcomer would get wrong: the body holds the pieces with data only, one after the other; the map says where they go.
 
 use super::header::{self, decimal};
+use super::limits;
+use crate::domain::size::human;
 
 /// More pieces than this is no honest file.
 const MAX_PIECES: usize = 1 << 20;
@@ -22,6 +24,9 @@ impl Map {
 
     /// Checks that the pieces are in order, inside the file, and as long together as the body. Errors: a sentence.
     pub(super) fn check(&self, body: u64) -> Result<(), String> {
+        if self.size > limits::FILE {
+            return Err(format!("it claims to be {} long, and files end at {}", human(self.size), human(limits::FILE)));
+        }
         let mut end = 0_u64;
         let mut total = 0_u64;
         for &(offset, length) in &self.pieces {

@@ -2,9 +2,12 @@
 //! that work on one layer. What a newcomer would get wrong: the format is told by the first bytes, never by a media type or
 //! a file's name, for both lie.
 
+use std::cell::Cell;
 use std::io::{self, BufRead, BufReader, Cursor, Read};
+use std::rc::Rc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
+use super::limits;
 use crate::domain::Step;
 use crate::image::digest::{Digest, Hasher};
 use crate::image::net;
@@ -17,7 +20,8 @@ const PIECES: usize = 8;
 pub(super) struct Meter<'a> {
     source: &'a mut dyn Read,
     hasher: Hasher,
-    pub count: u64,
+    /// Shared with whoever must know it while a decoder has the meter.
+    count: Rc<Cell<u64>>,
     limit: u64,
     step: &'a dyn Step,
     /// What went wrong with the source itself.
@@ -26,7 +30,19 @@ pub(super) struct Meter<'a> {
 
 impl<'a> Meter<'a> {
     pub fn new(source: &'a mut dyn Read, limit: Option<u64>, step: &'a dyn Step) -> Meter<'a> {
-        Meter { source, hasher: Hasher::new(), count: 0, limit: limit.unwrap_or(u64::MAX), step, error: None }
+        Meter {
+            source,
+            hasher: Hasher::new(),
+            count: Rc::default(),
+            limit: limit.unwrap_or(u64::MAX),
+            step,
+            error: None,
+        }
+    }
+
+    /// How many bytes were read, now and later.
+    pub fn count(&self) -> Rc<Cell<u64>> {
+        Rc::clone(&self.count)
     }
 
     /// Reads what is left, for the digest's sake.
@@ -42,7 +58,7 @@ impl<'a> Meter<'a> {
 
 impl Read for Meter<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.count > self.limit {
+        if self.count.get() > self.limit {
             return Ok(0);
         }
         loop {
@@ -50,7 +66,7 @@ impl Read for Meter<'_> {
             match checked.and_then(|()| self.source.read(buffer)) {
                 Ok(n) => {
                     self.hasher.update(&buffer[..n]);
-                    self.count += n as u64;
+                    self.count.set(self.count.get() + n as u64);
                     self.step.advance(n as u64);
                     return Ok(n);
                 }
@@ -107,7 +123,10 @@ pub(super) fn unpacked<'a>(mut input: impl Read + 'a) -> io::Result<Box<dyn Read
         Packing::None => Box::new(whole),
         Packing::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(whole)),
         Packing::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(whole)?),
-        Packing::Xz => Box::new(xz2::bufread::XzDecoder::new_multi_decoder(whole)),
+        Packing::Xz => {
+            let stream = xz2::stream::Stream::new_stream_decoder(limits::DECODER, xz2::stream::CONCATENATED)?;
+            Box::new(xz2::bufread::XzDecoder::new_stream(whole, stream))
+        }
         Packing::Bzip2 => {
             return Err(io::Error::new(io::ErrorKind::Unsupported, "bzip2 is not supported: use gzip, zstd or xz"));
         }
@@ -138,8 +157,9 @@ pub(super) fn channel(hash: bool) -> (Feed, Pieces) {
 }
 
 impl Feed {
-    /// Sends all that `input` gives. False when the reader has gone.
-    pub fn send_all(&self, mut input: impl Read) -> io::Result<bool> {
+    /// Sends all that `input` gives, as long as `may` allows so many bytes. False when the reader has gone.
+    pub fn send_all(&self, mut input: impl Read, may: impl Fn(u64) -> io::Result<()>) -> io::Result<bool> {
+        let mut sent = 0;
         loop {
             let mut piece = self.empties.try_recv().unwrap_or_default();
             piece.resize(PIECE, 0);
@@ -156,6 +176,8 @@ impl Feed {
             if have == 0 {
                 return Ok(true);
             }
+            sent += have as u64;
+            may(sent)?;
             if self.to.send(piece).is_err() {
                 return Ok(false);
             }
@@ -234,7 +256,7 @@ mod tests {
         let data: Vec<u8> = (0..3 * PIECE + 5).map(|n| n as u8).collect();
         let (feed, mut pieces) = channel(true);
         let copy = data.clone();
-        let sender = std::thread::spawn(move || feed.send_all(copy.as_slice()).unwrap());
+        let sender = std::thread::spawn(move || feed.send_all(copy.as_slice(), |_| Ok(())).unwrap());
         let mut out = Vec::new();
         pieces.read_to_end(&mut out).unwrap();
         assert!(sender.join().unwrap());

@@ -10,6 +10,9 @@ use super::sparse;
 /// The most that a long name or a PAX header may hold. Names end at 4 KiB and attributes at 64 KiB each (Linux).
 const MAX_META: u64 = 8 << 20;
 
+/// The longest path that Linux takes (PATH_MAX with its zero), as a name and as what a link leads to.
+const MAX_PATH: usize = 4095;
+
 /// What an entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -155,7 +158,11 @@ impl<R: BufRead> Reader<R> {
             }
         };
         let number = |what: &str, value: u64| {
-            u32::try_from(value).map_err(|_| refuse(&name, format!("its {what} {value} is too large")))
+            // The last one means "nobody" to chown(2), which then changes nothing.
+            u32::try_from(value)
+                .ok()
+                .filter(|&id| id != u32::MAX)
+                .ok_or_else(|| refuse(&name, format!("its {what} {value} is too large")))
         };
         let (uid, gid) =
             (number("owner", pax.uid.unwrap_or(header.uid))?, number("group", pax.gid.unwrap_or(header.gid))?);
@@ -179,8 +186,15 @@ impl<R: BufRead> Reader<R> {
                 }
             }
         }
+        let link = pax.link.or(gnu.link).unwrap_or(header.link);
+        for (what, path) in [("its name", &name), ("what it links to", &link)] {
+            if path.len() > MAX_PATH {
+                let shown = &path[..64];
+                return Err(refuse(shown, format!("{what} has {} bytes, and paths end at {MAX_PATH}", path.len())));
+            }
+        }
         Ok(Entry {
-            link: pax.link.or(gnu.link).unwrap_or(header.link),
+            link,
             kind,
             mode: (header.mode & 0o7777) as u32,
             uid,

@@ -148,3 +148,47 @@ fn broken_archives_say_what_is_broken() {
     let owner: [(&[u8], &[u8]); 1] = [(b"uid", b"4294967296")];
     assert!(why(&Tar::new().pax(&owner).file("a", b"").end()).contains("owner 4294967296 is too large"));
 }
+
+/// A name of PATH_MAX is the longest that Linux takes; attributes and links that it does not take are no file's either.
+#[test]
+fn lengths_that_linux_does_not_take() {
+    let long = |n: usize| [b"d/".repeat((n - 1) / 2).as_slice(), b"x", &b"x".repeat((n - 1) % 2)].concat();
+    for (name, fits) in [(long(4095), true), (long(4096), false), (long(1 << 20), false)] {
+        let by_pax = Tar::new().pax(&[(b"path", &name)]).file("short", b"").end();
+        let by_gnu = Tar::new().gnu_long(b'L', &name).file("short", b"").end();
+        let as_link = Tar::new().gnu_long(b'K', &name).symlink("short", "x").end();
+        for archive in [by_pax, by_gnu, as_link] {
+            match read(&archive) {
+                Ok(_) => assert!(fits),
+                Err(fault) => {
+                    let text = fault.to_string();
+                    assert!(!fits && text.contains("paths end at 4095") && text.len() < 200, "{text}");
+                }
+            }
+        }
+    }
+    let nobody: [(&[u8], &[u8]); 1] = [(b"gid", b"4294967295")];
+    assert!(why(&Tar::new().pax(&nobody).file("a", b"").end()).contains("group 4294967295 is too large"));
+}
+
+#[test]
+fn files_of_exabytes_are_refused() {
+    for size in ["17592186044417", "9223372036854775807", "18446744073709551615"] {
+        let list: [(&[u8], &[u8]); 2] = [(b"GNU.sparse.size", size.as_bytes()), (b"GNU.sparse.map", b"0,3")];
+        let text = why(&Tar::new().pax(&list).file("huge", b"abc").end());
+        assert!(text.contains("'huge': it claims to be") && text.contains("files end at 17.6 TB"), "{text}");
+    }
+    let huge = H { size: 8 << 30, ..entry(b'0', "f") };
+    let archive = Tar::new().add(huge, b"little").end();
+    let mut reader = Reader::new(archive.as_slice());
+    assert_eq!(reader.next(false).unwrap().unwrap().size, 8 << 30);
+    assert!(matches!(reader.body(|_| Ok(())), Err(BodyError::Read(_))), "it is not there");
+    // The largest number that a header can hold: the sum of body and filling is still one.
+    let size: [(&[u8], &[u8]); 1] = [(b"size", b"18446744073709551104")];
+    let archive = Tar::new().pax(&size).file("f", b"").end();
+    let mut reader = Reader::new(archive.as_slice());
+    reader.next(false).unwrap();
+    assert!(reader.next(false).unwrap_err().to_string().contains("truncated"));
+    let size: [(&[u8], &[u8]); 1] = [(b"size", b"18446744073709551615")];
+    assert!(why(&Tar::new().pax(&size).file("f", b"").end()).contains("too large"));
+}

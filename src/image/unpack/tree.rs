@@ -5,27 +5,25 @@
 //! Whiteouts (image-spec, layer.md) become what overlayfs reads: `.wh.NAME` a character device 0:0, `.wh..wh..opq` the
 //! attribute `trusted.overlay.opaque`. They speak of lower layers only: what this layer holds itself stays.
 
-use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
+use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{
     FchmodatFlags, FileStat, Mode, SFlag, UtimensatFlags, fchmod, fchmodat, fstatat, futimens, makedev, mkdirat,
     mknodat, utimensat,
 };
 use nix::sys::time::TimeSpec;
-use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fchownat, linkat, symlinkat, unlinkat};
+use nix::unistd::{Gid, Uid, fchown, fchownat, linkat, symlinkat};
 
+use super::limits;
+use super::parents::Parents;
 use super::tar::{Entry, Kind};
+use crate::sys::remove::remove_at;
 use crate::sys::unpack as raw;
 
-/// How many parents are kept open at most.
-const CACHE: usize = 256;
-/// How many links in a row a parent may go through, as in the kernel (path_resolution(7)).
-const MAX_LINKS: u32 = 40;
 const OPAQUE: &[u8] = b"trusted.overlay.opaque";
 
 /// Why an entry could not be made.
@@ -39,30 +37,37 @@ pub enum Fault {
 
 impl From<io::Error> for Fault {
     fn from(error: io::Error) -> Fault {
-        Fault::Io(error)
+        match error.raw_os_error() {
+            Some(libc::ENAMETOOLONG) => {
+                Fault::Refused("its name, or what it links to, is too long for this file system".into())
+            }
+            _ => Fault::Io(error),
+        }
     }
 }
 
 impl From<Errno> for Fault {
     fn from(error: Errno) -> Fault {
-        Fault::Io(error.into())
+        io::Error::from(error).into()
     }
 }
 
-fn refused<T>(why: impl Into<String>) -> Result<T> {
+pub(super) fn refused<T>(why: impl Into<String>) -> Result<T> {
     Err(Fault::Refused(why.into()))
 }
 
-type Result<T> = std::result::Result<T, Fault>;
+pub(super) type Result<T> = std::result::Result<T, Fault>;
 
 /// A tree being filled.
 #[derive(Debug)]
 pub struct Tree {
     root: OwnedFd,
-    parents: HashMap<Vec<u8>, Rc<OwnedFd>>,
+    parents: Parents,
     /// Directories whose mode, owner, attributes and times are set at the end: a read-only or setgid directory, or one with
     /// an old time, would not survive being filled.
     directories: Vec<(Vec<u8>, Metadata)>,
+    /// Bytes of memory that those take.
+    held: usize,
     /// Attributes that this file system cannot hold, and the first of them.
     lost: (u64, String),
     opaque_root: bool,
@@ -105,7 +110,8 @@ pub struct NewFile(pub OwnedFd);
 impl Tree {
     /// Fills the empty directory `root`.
     pub fn new(root: OwnedFd) -> Tree {
-        Tree { root, parents: HashMap::new(), directories: Vec::new(), lost: (0, String::new()), opaque_root: false }
+        let parents = Parents::default();
+        Tree { root, parents, directories: Vec::new(), held: 0, lost: (0, String::new()), opaque_root: false }
     }
 
     /// Makes an entry. A regular file is returned to be filled and then given to [`Tree::seal`].
@@ -184,8 +190,7 @@ impl Tree {
         if entry.kind != Kind::Directory {
             return refused("the root of the tree can only be a directory");
         }
-        self.directories.push((Vec::new(), Metadata::of(entry)));
-        Ok(None)
+        self.finish_later(b"", entry).map(|()| None)
     }
 
     /// Runs `make`; when the name is taken, removes what has it and runs `make` again.
@@ -225,8 +230,26 @@ impl Tree {
             }
             Err(error) => return Err(error.into()),
         }
+        self.finish_later(path, entry)
+    }
+
+    fn finish_later(&mut self, path: &[u8], entry: &Entry) -> Result<()> {
+        let attributes: usize = entry.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
+        self.held += size_of::<(Vec<u8>, Metadata)>() + path.len() + attributes;
+        if self.held > limits::HELD {
+            return refused("the names and attributes of so many directories cannot be kept in memory: it is a bomb");
+        }
         self.directories.push((path.to_vec(), Metadata::of(entry)));
         Ok(())
+    }
+
+    fn parent(&mut self, path: &[u8]) -> Result<Rc<OwnedFd>> {
+        self.parents.get(self.root.as_fd(), path)
+    }
+
+    /// How many directories were made that no entry named, since this was asked.
+    pub(super) fn take_made(&mut self) -> u64 {
+        std::mem::take(&mut self.parents.made)
     }
 
     fn leads_to_directory(&self, path: &[u8]) -> Result<bool> {
@@ -322,51 +345,14 @@ impl Tree {
                 self.lost.0 += 1;
                 Ok(())
             }
+            Err(e)
+                if e.kind() == io::ErrorKind::InvalidInput
+                    || matches!(e.raw_os_error(), Some(libc::EINVAL | libc::ERANGE | libc::E2BIG)) =>
+            {
+                refused(format!("its attribute '{}' is none that Linux takes", name.escape_ascii()))
+            }
             other => Ok(other?),
         }
-    }
-
-    /// The directory `path`, made where it is missing (0755, root's).
-    fn parent(&mut self, path: &[u8]) -> Result<Rc<OwnedFd>> {
-        if let Some(dir) = self.parents.get(path) {
-            return Ok(Rc::clone(dir));
-        }
-        let dir = Rc::new(self.open_or_make(path, MAX_LINKS)?);
-        if self.parents.len() >= CACHE {
-            self.parents.clear();
-        }
-        self.parents.insert(path.to_vec(), Rc::clone(&dir));
-        Ok(dir)
-    }
-
-    fn open_or_make(&self, path: &[u8], links: u32) -> Result<OwnedFd> {
-        match raw::open_dir(self.root.as_fd(), path) {
-            Err(e) if e.raw_os_error() == Some(libc::ENOENT) => {}
-            Err(e) if e.raw_os_error() == Some(libc::ENOTDIR) => return refused("its parent is not a directory"),
-            Err(e) if e.raw_os_error() == Some(libc::ELOOP) => return refused("its parent is a loop of links"),
-            other => return Ok(other?),
-        }
-        let Some((above, leaf)) = split(path).filter(|(_, leaf)| *leaf != b"..") else {
-            return refused("its parent leads through '..' of a directory that is not there");
-        };
-        let parent = self.open_or_make(above, links)?;
-        match mkdirat(&parent, leaf, Mode::from_bits_truncate(0o755)) {
-            // The umask may have taken bits away.
-            Ok(()) => fchmodat(&parent, leaf, Mode::from_bits_truncate(0o755), FchmodatFlags::FollowSymlink)?,
-            // A link to what is not there (yet): its target is made, inside the tree.
-            Err(Errno::EEXIST) if links == 0 => return refused("its parent is a loop of links"),
-            Err(Errno::EEXIST) => {
-                let target = match readlinkat(&parent, leaf) {
-                    Ok(target) => std::os::unix::ffi::OsStringExt::into_vec(target),
-                    Err(Errno::EINVAL) => return refused("its parent is not a directory"),
-                    Err(error) => return Err(error.into()),
-                };
-                let whole = if target.starts_with(b"/") { target } else { [above, b"/", &target].concat() };
-                return self.open_or_make(&squeeze(&whole), links - 1);
-            }
-            Err(error) => return Err(error.into()),
-        }
-        Ok(raw::open_dir(self.root.as_fd(), path)?)
     }
 
     /// Removes whatever has a name in an open directory.
@@ -374,37 +360,10 @@ impl Tree {
         let kind = kind_of(&look(dir, leaf)?);
         if matches!(kind, SFlag::S_IFDIR | SFlag::S_IFLNK) {
             // Paths that led through it lead elsewhere from now on.
-            self.parents.clear();
+            self.parents.forget();
         }
-        if kind == SFlag::S_IFDIR {
-            remove_dir(dir, leaf, 0)
-        } else {
-            Ok(unlinkat(dir, leaf, UnlinkatFlags::NoRemoveDir)?)
-        }
+        Ok(remove_at(dir, leaf)?)
     }
-}
-
-fn remove_dir(dir: BorrowedFd<'_>, leaf: &[u8], depth: usize) -> Result<()> {
-    // PATH_MAX bounds what an archive's names can nest; deeper than that is nothing an archive made.
-    if depth > 2048 {
-        return refused("it replaces a tree that is too deep");
-    }
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let mut inside = nix::dir::Dir::from_fd(openat(dir, leaf, flags, Mode::empty())?)?;
-    let names: std::result::Result<Vec<_>, Errno> =
-        inside.iter().map(|e| e.map(|e| e.file_name().to_owned())).collect();
-    for name in names? {
-        let name = name.to_bytes();
-        if name == b"." || name == b".." {
-            continue;
-        }
-        if kind_of(&look(inside.as_fd(), name)?) == SFlag::S_IFDIR {
-            remove_dir(inside.as_fd(), name, depth + 1)?;
-        } else {
-            unlinkat(&inside, name, UnlinkatFlags::NoRemoveDir)?;
-        }
-    }
-    Ok(unlinkat(dir, leaf, UnlinkatFlags::RemoveDir)?)
 }
 
 fn look(dir: BorrowedFd<'_>, leaf: &[u8]) -> Result<FileStat> {
@@ -437,7 +396,7 @@ fn clean(name: &[u8]) -> Result<Vec<u8>> {
     Ok(squeeze(name))
 }
 
-fn squeeze(name: &[u8]) -> Vec<u8> {
+pub(super) fn squeeze(name: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(name.len());
     for part in name.split(|&b| b == b'/').filter(|part| !part.is_empty() && *part != b".") {
         if !out.is_empty() {
@@ -449,7 +408,7 @@ fn squeeze(name: &[u8]) -> Vec<u8> {
 }
 
 /// What stands before and after the last slash; `None` for the root.
-fn split(path: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(super) fn split(path: &[u8]) -> Option<(&[u8], &[u8])> {
     if path.is_empty() {
         return None;
     }

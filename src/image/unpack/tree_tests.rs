@@ -13,6 +13,13 @@ struct Place {
     dir: tempfile::TempDir,
 }
 
+impl Drop for Place {
+    fn drop(&mut self) {
+        // It may be deeper than what removes the rest can follow.
+        let _ = crate::sys::fs::remove_tree(&self.tree());
+    }
+}
+
 impl Place {
     fn new() -> Place {
         let dir = tempfile::tempdir().unwrap();
@@ -273,4 +280,121 @@ fn a_missing_parent_is_an_ordinary_directory() {
     let place = Place::new();
     place.unpack(&Tar::new().file("a/b/c", b"").end()).unwrap();
     assert_eq!(place.meta("a/b").permissions().mode() & 0o7777, 0o755);
+}
+
+#[test]
+fn names_and_parts_of_any_length() {
+    // 16 parts of 255 bytes and their slashes are PATH_MAX, the longest name that there is.
+    let part = |c: &[u8]| c.repeat(255);
+    let longest = (0..16).map(|_| part(b"p")).collect::<Vec<_>>().join(&b'/');
+    let place = Place::new();
+    place.unpack(&Tar::new().pax(&[(b"path", &longest)]).file("short", b"deep").end()).unwrap();
+    let mut dir = raw::open_dir(File::open(place.tree()).unwrap().as_fd(), &longest[..15 * 256 - 1]).unwrap();
+    assert_eq!(fstatat(&dir, part(b"p").as_slice(), AtFlags::AT_SYMLINK_NOFOLLOW).unwrap().st_size, 4);
+    // As many parts as fit.
+    let most = [b"d/".repeat(2047).as_slice(), b"f"].concat();
+    place.unpack(&Tar::new().pax(&[(b"path", &most)]).file("short", b"deeper").end()).unwrap();
+    dir = raw::open_dir(File::open(place.tree()).unwrap().as_fd(), &most[..2047 * 2 - 1]).unwrap();
+    assert_eq!(fstatat(&dir, b"f".as_slice(), AtFlags::AT_SYMLINK_NOFOLLOW).unwrap().st_size, 6);
+    let too_long = b"x".repeat(256);
+    for tar in [Tar::new().gnu_long(b'L', &too_long), Tar::new().gnu_long(b'L', &[&too_long[..], b"/f"].concat())] {
+        Place::new().refuses(tar.file("short", b""), "too long for this file system");
+    }
+    // Longer than a path by a link that stands before it.
+    let inner = [b"e/".repeat(2000).as_slice(), b"e"].concat();
+    let tar = Tar::new().gnu_long(b'K', &inner).symlink("l", "x").gnu_long(b'L', &[b"l/", &inner[..]].concat());
+    Place::new().refuses(tar.file("short", b""), "too long for this file system");
+}
+
+/// Each link leads two thousand directories further down: deeper than descriptors, stack and paths reach.
+#[test]
+fn a_tree_without_end_is_made_replaced_and_removed() {
+    let place = Place::new();
+    let inner = b"a/".repeat(1900);
+    let mut tar = Tar::new().dir("top");
+    for n in 0..8 {
+        let from = if n == 0 { b"top/".to_vec() } else { format!("l{}/", n - 1).into_bytes() };
+        let deeper = [&from[..], &inner].concat();
+        tar = tar.gnu_long(b'L', &[&deeper[..], b"f"].concat()).file("short", b"");
+        tar = tar.gnu_long(b'K', &deeper).symlink(format!("l{n}"), "x");
+    }
+    let small = std::thread::Builder::new().stack_size(512 << 10);
+    let archive = tar.clone().end();
+    let spawned = std::thread::scope(|scope| {
+        small.spawn_scoped(scope, || place.unpack(&archive).unwrap()).unwrap().join().unwrap()
+    });
+    assert!(!spawned.opaque_root && place.meta("top/a/a/a").is_dir());
+    Place::new().unpack(&tar.file("top", b"a file in place of all that").end()).unwrap();
+    crate::sys::fs::remove_tree(&place.tree()).unwrap();
+}
+
+#[test]
+fn links_that_lead_on_and_on() {
+    // Every parent is a link to the next, which is not there yet: as many as the kernel follows, and no more.
+    let chain = |n: usize| {
+        let links = (0..n).fold(Tar::new(), |tar, at| tar.symlink(format!("l{at}"), format!("l{}", at + 1)));
+        links.file("l0/f", b"end")
+    };
+    let place = Place::new();
+    place.unpack(&chain(39).end()).unwrap();
+    assert_eq!(place.text("l39/f"), "end");
+    Place::new().refuses(chain(200), "loop of links");
+    // A link whose target doubles at each turn.
+    let tar = (0..60).fold(Tar::new(), |tar, at| tar.symlink(format!("d{at}"), format!("d{0}/../d{0}/x", at + 1)));
+    assert!(Place::new().unpack(&tar.file("d0/f", b"").end()).is_err());
+}
+
+/// Whatever comes twice: the later one counts, and nothing is written through the first.
+#[test]
+fn the_later_of_two_entries_counts() {
+    type Add = fn(Tar) -> Tar;
+    let kinds: [(&str, Add); 6] = [
+        ("file", |tar| tar.file("x", b"later")),
+        ("directory", |tar| tar.dir("x").file("x/in", b"")),
+        ("symlink", |tar| tar.symlink("x", "/outside/secret")),
+        ("hard link", |tar| tar.hard_link("x", "other")),
+        ("pipe", |tar| tar.add(entry(b'6', "x"), b"")),
+        ("device", |tar| tar.add(Header { device: (1, 3), ..entry(b'3', "x") }, b"")),
+    ];
+    for (first, add_first) in kinds {
+        for (second, add) in kinds {
+            let place = Place::new();
+            place.unpack(&add(add_first(Tar::new().file("other", b"other"))).end()).unwrap();
+            let kind = place.meta("x").file_type();
+            let right = match second {
+                "file" => kind.is_file() && place.text("x") == "later",
+                "directory" => kind.is_dir() && place.meta("x/in").is_file(),
+                "symlink" => kind.is_symlink(),
+                "hard link" => place.meta("x").ino() == place.meta("other").ino(),
+                "pipe" => kind.is_fifo(),
+                _ => kind.is_char_device(),
+            };
+            assert!(right, "{first}, then {second}");
+            assert_eq!(place.text("other"), "other", "{first}, then {second}");
+        }
+    }
+}
+
+#[test]
+fn attributes_that_linux_does_not_take() {
+    let long = [b"SCHILY.xattr.user.", b"n".repeat(300).as_slice()].concat();
+    for (key, value) in [
+        (b"SCHILY.xattr.user.a\0b".as_slice(), b"x".as_slice()),
+        (&long, b"x"),
+        (b"SCHILY.xattr.user.big", &[1; 70_000]),
+        (b"SCHILY.xattr.security.capability", b"no capability"),
+        (b"SCHILY.xattr.system.posix_acl_access", b"\x02\0\0\0\xff\0\x07\0\0\0\0\0"),
+    ] {
+        for tar in [Tar::new().pax(&[(key, value)]).file("f", b""), Tar::new().pax(&[(key, value)]).dir("d")] {
+            Place::new().refuses(tar, "is none that Linux takes");
+        }
+    }
+}
+
+#[test]
+fn whiteouts_of_what_is_not_there() {
+    let place = Place::new();
+    place.unpack(&Tar::new().file("no/such/.wh.thing", b"").file("nor/.wh..wh..opq", b"").end()).unwrap();
+    assert!(place.is_whiteout("no/such/thing") && place.opaque("nor"));
+    Place::new().refuses(Tar::new().file("f", b"").file("f/.wh.x", b""), "not a directory");
 }

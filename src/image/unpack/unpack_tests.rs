@@ -83,6 +83,126 @@ fn sparse_files_have_holes() {
     assert_eq!(data.iter().filter(|&&b| b != 0).count(), 5);
 }
 
+fn xz(data: &[u8]) -> Vec<u8> {
+    let mut out = xz2::write::XzEncoder::new(Vec::new(), 1);
+    out.write_all(data).unwrap();
+    out.finish().unwrap()
+}
+
+/// Cut at many places, and with a byte changed at many: an error that says which of the two, never a tree.
+#[test]
+fn broken_compression_is_told() {
+    let archive = Tar::new().file("a", &(0..60_000_u32).flat_map(u32::to_le_bytes).collect::<Vec<_>>()).end();
+    for (name, packed) in
+        [("gzip", gzip(&archive)), ("xz", xz(&archive)), ("zstd", zstd::encode_all(&archive[..], 1).unwrap())]
+    {
+        run(&packed, None, None, None).unwrap();
+        for part in 1..16 {
+            let cut = text(run(&packed[..packed.len() * part / 16], None, None, None));
+            assert!(cut.contains("truncated") || cut.contains("damaged"), "{name}: {cut}");
+            let mut spoilt = packed.clone();
+            spoilt[packed.len() * part / 16] ^= 0x10;
+            // zstd's checksum is optional, and zstd(1) alone writes it: there a diffID tells.
+            let told = text(run(&spoilt, None, None, Some(&digest(&archive))));
+            assert!(
+                ["damaged", "truncated", "archive inside", "checksum"].iter().any(|w| told.contains(w)),
+                "{name}: {told}"
+            );
+        }
+        let cut = text(run(&packed[..packed.len() - 5], None, None, None));
+        assert!(cut.contains("its compressed data is truncated"), "{name}: {cut}");
+    }
+}
+
+/// Zeros without end, of which the source's bytes are few: nothing but the ratio tells.
+#[test]
+fn a_bomb_is_refused() {
+    let zeros = |mut out: zstd::stream::write::Encoder<'_, Vec<u8>>, archive: &[u8]| {
+        out.write_all(archive).unwrap();
+        let piece = vec![0; 1 << 20];
+        for _ in 0..1200 {
+            out.write_all(&piece).unwrap();
+        }
+        out.finish().unwrap()
+    };
+    // Behind the end mark, where no file takes them.
+    let bomb = zeros(zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap(), &Tar::new().file("a", b"1").end());
+    for blob in [None, Some(digest(&bomb))] {
+        let error = text(run(&bomb, Some(bomb.len() as u64), blob.as_deref(), None));
+        assert!(error.contains("layer cannot be used: it is a bomb") && error.contains("tar --sparse"), "{error}");
+    }
+    // A wrong digest explains more.
+    assert!(matches!(run(&bomb, None, Some(&digest(b"")), None), Err(Error::WrongDigest { .. })));
+}
+
+/// What the sum of entries costs is known before it is written.
+#[test]
+fn a_file_that_cannot_fit_is_not_begun() {
+    let huge = Header { size: (1 << 33) - 1, ..entry(b'0', "usr/huge") };
+    let dir = tempfile::tempdir().unwrap();
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let mounted = Mounted::tmpfs(dir.path(), "size=100m");
+    let archive = Tar::new().file("small", b"1").add(huge, &[1; 100_000]).end();
+    let job = Job { what: "layer", source: &mut &archive[..], size: None, digest: None, diff_id: None, step: &Quiet };
+    let error = unpack(job, dir.path()).unwrap_err();
+    assert!(error.is_disk_full(), "{error}");
+    assert_eq!(
+        error.to_string(),
+        "cannot unpack 'usr/huge' of layer (8.6 GB more, 104.9 MB are free and the last 5.2 MB are left)"
+    );
+    assert!(!dir.path().join("usr").exists());
+    drop(mounted);
+}
+
+/// A file system without inodes is full, too.
+#[test]
+fn inodes_run_out() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let mounted = Mounted::tmpfs(dir.path(), "size=100m,nr_inodes=9000");
+    let tar = (0..9000).fold(Tar::new(), |tar, n| tar.file(format!("f{n}"), b""));
+    let archive = tar.end();
+    let job = Job { what: "layer", source: &mut &archive[..], size: None, digest: None, diff_id: None, step: &Quiet };
+    let error = unpack(job, dir.path()).unwrap_err();
+    assert!(error.is_disk_full() && error.to_string().contains("cannot unpack 'f8"), "{error}");
+    drop(mounted);
+}
+
+/// Decoders take the memory that a stream asks for; these ask for 4 and 2 GiB.
+#[test]
+fn decoders_are_held_to_their_memory() {
+    let archive = Tar::new().file("a", &[7; 100_000]).end();
+    let mut packed = xz(&archive);
+    // The block's header: size, flags, filter 0x21 with one byte of properties, filling, CRC32 (The .xz File Format, 3.1).
+    assert_eq!(packed[14..16], [0x21, 1]);
+    packed[16] = 40;
+    let end = 12 + 4 * usize::from(packed[12]);
+    let mut sum = flate2::Crc::new();
+    sum.update(&packed[12..end]);
+    packed[end..end + 4].copy_from_slice(&sum.sum().to_le_bytes());
+    let error = text(run(&packed, None, None, None));
+    assert!(error.contains("needs more memory than is allowed (285.2 MB)"), "{error}");
+    // What `xz -9` and more make is read.
+    let options = xz2::stream::LzmaOptions::new_preset(9).unwrap();
+    let mut filters = xz2::stream::Filters::new();
+    filters.lzma2(&options);
+    let stream = xz2::stream::Stream::new_stream_encoder(&filters, xz2::stream::Check::Crc64).unwrap();
+    let mut out = xz2::write::XzEncoder::new_stream(Vec::new(), stream);
+    out.write_all(&archive).unwrap();
+    run(&out.finish().unwrap(), None, None, None).unwrap();
+    let mut packed = Vec::new();
+    zstd::stream::copy_encode(&archive[..], &mut packed, 1).unwrap();
+    // The window's descriptor follows the frame's (RFC 8878, 3.1.1.1.2): 2 to the power of 10 + 21.
+    assert_eq!(packed[4] & 0x20, 0, "it has one");
+    packed[5] = 21 << 3;
+    let error = text(run(&packed, None, None, None));
+    assert!(error.contains("needs more memory than is allowed"), "{error}");
+}
+
 /// A source whose reads fail with an error of this room.
 struct Failing(usize);
 
