@@ -8,7 +8,7 @@ DESTDIR   ?=
 PROGRAM   := target/release/pronto
 RING_ARGS ?=
 
-.PHONY: help build demo test unit suite boot hosts matrix fixtures deps deps-run deps-test lint fmt doc install uninstall
+.PHONY: help build demo test unit suite boot hosts matrix fixtures deps deps-run deps-test fuzz lint fmt doc install uninstall
 
 help: ## this list
 	@sed -n 's/^\([a-z][a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -47,6 +47,10 @@ matrix: deps-run build ## boots every architecture and release that can be made 
 fixtures: ## the guests and hosts of the rings alone, into the cache
 	$(CARGO) test --locked --test boot --test host --no-run
 	$(CARGO) --as-root test --locked --test boot --test host -- --prepare
+
+# One target: make fuzz TARGETS=tar FUZZ_SECONDS=600
+fuzz: ## the parsers under libFuzzer, FUZZ_SECONDS=30 for each (any Rust; a C++ compiler)
+	contrib/fuzz.sh $(TARGETS)
 
 deps: ## every package for building, running and testing
 	contrib/install-deps.sh

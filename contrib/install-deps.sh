@@ -1,7 +1,7 @@
 #!/bin/bash
 # Installs every package that building, running and testing pronto needs, on Debian 12 or newer.
 #
-#   contrib/install-deps.sh [--dry-run] [build|run|test|bench ...]      (no word: build, run and test)
+#   contrib/install-deps.sh [--dry-run] [build|run|test|bench|fuzz ...]      (no word: build, run and test)
 #
 # What a newcomer would get wrong: qemu-user-binfmt is never installed (only pronto may change the host's binfmt registry),
 # so nothing here pulls in recommended packages; and qemu-user must be 10 or newer, which Debian 12 does not have of its own:
@@ -12,6 +12,7 @@ BUILD="gcc libc6-dev make git ca-certificates"
 RUN="systemd systemd-container qemu-user mmdebstrap arch-test debian-archive-keyring xz-utils"
 TEST="docker-registry skopeo umoci tmux curl python3 e2fsprogs util-linux procps zstd pigz qemu-system-x86"
 BENCH="podman crun runc buildah hyperfine"
+FUZZ="g++"
 BACKPORTS=trixie-backports            # the release whose backports carry the qemu-user that Debian 12 lacks
 QEMU_MIN=10                           # the first qemu-user whose clone(2) satisfies systemd 256 and newer
 RUST_MIN=1.85                         # rust-version in Cargo.toml
@@ -24,9 +25,9 @@ dry= groups=()
 for word; do
     case $word in
         --dry-run) dry=1 ;;
-        build|run|test|bench) groups+=("$word") ;;
+        build|run|test|bench|fuzz) groups+=("$word") ;;
         -h|--help) sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 0 ;;
-        *) echo "install-deps.sh: unknown word '$word': use --dry-run, build, run, test or bench" >&2; exit 2 ;;
+        *) echo "install-deps.sh: unknown word '$word': use --dry-run, build, run, test, bench or fuzz" >&2; exit 2 ;;
     esac
 done
 [ ${#groups[@]} -gt 0 ] || groups=(build run test)
@@ -79,6 +80,7 @@ for g in "${groups[@]}"; do
         run) want+=($RUN) ;;
         test) want+=($TEST) ;;
         bench) want+=($BENCH) ;;
+        fuzz) want+=($FUZZ) ;;
     esac
 done
 missing=()

@@ -192,23 +192,30 @@ pub fn settle(store: &Store, keys: &[String]) -> Result<()> {
     young.into_iter().try_for_each(|(key, meta)| write_record(store, key, &Meta { boot: None, ..meta }))
 }
 
-/// Removes what dead processes left half-made. What a living one works on is claimed, and stays.
+/// Removes what dead processes left half-made, and their claims. What a living one works on is claimed, and stays.
 pub fn sweep(store: &Store) -> Result<()> {
-    let layers = store.layers();
-    for entry in std::fs::read_dir(&layers).map_err(Error::io(&layers))? {
-        let path = entry.map_err(Error::io(&layers))?.path();
-        let Some(name) = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_prefix(".tmp-")) else {
-            continue;
+    let names = |dir: &Path, prefix: &str| -> Result<Vec<String>> {
+        let entries = match std::fs::read_dir(dir) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other.map_err(Error::io(dir))?,
         };
-        if check_key(name).is_err() {
-            continue;
+        let mut out = Vec::new();
+        for entry in entries {
+            let name = entry.map_err(Error::io(dir))?.file_name();
+            out.extend(name.to_str().and_then(|n| n.strip_prefix(prefix)).map(str::to_owned));
         }
-        let dir = claims(store);
+        Ok(out)
+    };
+    let dir = claims(store);
+    let temporary = names(&store.layers(), ".tmp-")?;
+    if !temporary.is_empty() {
         fs::private_dir(&dir).map_err(Error::io(&dir))?;
-        let lock_path = dir.join(name);
+    }
+    for name in temporary.into_iter().chain(names(&dir, "")?).filter(|name| check_key(name).is_ok()) {
+        let (lock_path, temporary) = (dir.join(&name), store.layers().join(format!(".tmp-{name}")));
         if let Some(lock) = Lock::try_take(&lock_path).map_err(Error::io(&lock_path))? {
             // Dropping the claim removes both.
-            drop(Claim { store: store.clone(), lock_path, temporary: path, _lock: lock });
+            drop(Claim { store: store.clone(), lock_path, temporary, _lock: lock });
         }
     }
     Ok(())
@@ -379,10 +386,13 @@ mod tests {
     fn what_the_dead_left_is_swept_and_the_living_is_not() {
         let (_dir, store) = store();
         std::fs::create_dir_all(store.layers().join(".tmp-dead/usr")).unwrap();
+        fs::private_dir(&claims(&store)).unwrap();
+        std::fs::File::create(claims(&store).join("image-dead")).unwrap();
         let claim = mine(&store, "alive");
         let alive = claim.directory().unwrap();
         sweep(&store).unwrap();
         assert!(alive.is_dir() && !store.layers().join(".tmp-dead").exists());
+        assert_eq!(std::fs::read_dir(claims(&store)).unwrap().count(), 1, "the living one's alone");
         drop(claim);
         assert!(!alive.exists());
     }
