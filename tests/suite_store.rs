@@ -15,7 +15,7 @@ use std::time::Duration;
 use bench::{Bench, text};
 use images::{Layout, Packed, Tar, put};
 use pronto::ops::images::{self as verbs, Pruned};
-use pronto::store::{blobs, layers};
+use pronto::store::{blobs, images as records, layers};
 use pronto::sys::process::Tool;
 
 /// An index of two platforms that share their base; `text` is in the upper layer.
@@ -83,6 +83,56 @@ fn what_was_replaced_is_pruned() {
     assert!(verbs::images(&bench.ctx).unwrap().is_empty() && blobs::all(&bench.ctx.store).unwrap().is_empty());
 }
 
+#[test]
+fn damage_is_found_by_name_and_repaired_by_digest() {
+    let bench = Bench::new();
+    let layout = index(&bench.path("l"), "one");
+    let word = format!("oci:{}:t", layout.dir.display());
+    let store = &bench.ctx.store;
+    let artifact = verbs::pull(&bench.ctx, &word, Some("arm64"), false, None).unwrap().artifact;
+    let tarball = bench.path("x.tar");
+    put(&tarball, &Tar::new().file("f", b"x").end());
+    verbs::pull(&bench.ctx, tarball.to_str().unwrap(), None, false, None).unwrap();
+    let found = verbs::verify(&bench.ctx, false).unwrap();
+    assert_eq!((found.sound, found.unknown.len(), found.damaged.len()), (3, 0, 0));
+
+    let base = bench.tree(&artifact.layers[0]);
+    let file = base.join("usr/base");
+    let time = std::fs::metadata(&file).unwrap().modified().unwrap();
+    put(&file, &[8; 5000]);
+    std::fs::File::open(&file).unwrap().set_modified(time).unwrap();
+    std::fs::remove_dir_all(bench.tree(&artifact.layers[1])).unwrap();
+    let config = blobs::all(store).unwrap()[0].clone();
+    put(&store.blobs().join(&config), b"{}");
+    let only = records::all(store).unwrap().into_iter().find(|r| r.reference.ends_with("x.tar")).unwrap();
+    put(&store.layer(&only.entries[0].layers[0]).join("new"), b"");
+    let found = verbs::verify(&bench.ctx, false).unwrap();
+    assert_eq!((found.sound, found.damaged.len()), (0, 4), "{found:?}");
+    assert!(found.is_bad());
+    let of = |how: &str| found.damaged.iter().find(|d| d.how.iter().any(|h| h.contains(how))).unwrap();
+    assert_eq!(of("/usr/base has changed").of, std::slice::from_ref(&word));
+    assert!(of("is not there, or was not written").of == [word.clone()]);
+    assert!(of("its digest is another").what.ends_with(&config));
+    assert!(of("/new was not there").of[0].ends_with("x.tar"));
+
+    // The tag has moved on, the stored digest is what is asked for.
+    let mended = verbs::verify(&bench.ctx, true).unwrap();
+    assert!(!mended.is_bad() && mended.damaged.iter().all(|d| d.repaired), "{mended:?}");
+    let found = verbs::verify(&bench.ctx, false).unwrap();
+    assert_eq!((found.sound, found.damaged.len()), (3, 0), "{found:?}");
+    assert_eq!(std::fs::read(&file).unwrap(), [7; 5000]);
+
+    // Where nobody has it any more, what is damaged is told and gone.
+    std::fs::remove_file(layout.blob_path(artifact.digest.as_ref().unwrap())).unwrap();
+    put(&file, &[9; 5000]);
+    let lost = verbs::verify(&bench.ctx, true).unwrap();
+    assert!(lost.is_bad() && lost.damaged[0].why.as_ref().unwrap().contains("cannot be fetched again"), "{lost:?}");
+    bench.assert_clean();
+    // What was never written down cannot be told.
+    std::fs::remove_file(store.layers().join(format!("{}.sum", only.entries[0].layers[0]))).unwrap();
+    assert_eq!(verbs::verify(&bench.ctx, false).unwrap().unknown, only.entries[0].layers);
+}
+
 /// Every entry of a tree: type and mode, owner, size, link or content.
 fn tree(dir: &Path) -> BTreeMap<PathBuf, String> {
     let mut out = BTreeMap::new();
@@ -102,6 +152,11 @@ fn tree(dir: &Path) -> BTreeMap<PathBuf, String> {
     }
     out.remove(Path::new(""));
     out
+}
+
+/// The trees of all layers of a store, without the records beside them.
+fn trees(root: &Path) -> Vec<(PathBuf, String)> {
+    tree(&root.join("layers")).into_iter().filter(|(path, _)| path.extension().is_none()).collect()
 }
 
 /// Three layers that take a while, and not the same: many files, large ones, and links.
@@ -166,14 +221,18 @@ fn a_pull_that_is_killed_leaves_a_sound_store() {
             assert!(there == same, "after kill {n} layer {key} counts and is not whole");
             kept += 1;
         }
+        let (ctx, _) = Bench::another(&root);
+        let verified = verbs::verify(&ctx, false).unwrap();
+        assert!(verified.damaged.is_empty(), "after kill {n}: {verified:?}");
         if n % 10 == 9 {
             std::fs::remove_dir_all(&root).unwrap();
         }
     }
     assert!(kept > 0, "no layer outlived a kill: the moments are badly chosen");
     assert!(pull(&root).wait().unwrap().success(), "and the next one goes on");
-    let found: Vec<_> = tree(&root.join("layers")).into_iter().filter(|(path, _)| path.extension().is_none()).collect();
-    assert!(found == wanted, "the same tree in the end");
+    assert!(trees(&root) == wanted, "the same tree in the end");
     let (ctx, _) = Bench::another(&root);
+    let verified = verbs::verify(&ctx, false).unwrap();
+    assert_eq!((verified.sound, verified.unknown.len(), verified.damaged.len()), (3, 0, 0), "{verified:?}");
     assert_eq!(verbs::prune(&ctx, false, false).unwrap(), Pruned::default(), "nothing is left over");
 }

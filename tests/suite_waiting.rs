@@ -134,7 +134,7 @@ fn a_signal_ends_the_wait_and_leaves_the_other_alone() {
     assert!(status.success(), "{status}");
     let asked = server.requests().iter().filter(|r| r.path == "/system.tar").count();
     assert_eq!(asked, 1, "nobody else has asked for it");
-    assert_eq!(names(&store.join("layers")).len(), 2, "a layer and its record");
+    assert_eq!(names(&store.join("layers")).len(), 3, "a layer, its record, and what it holds");
     assert_eq!(names(&store.join("run/claims")), [""; 0]);
 }
 

@@ -315,7 +315,9 @@ fn no_list(image: &str) -> Error {
 }
 
 mod kept;
+mod verify;
 pub use kept::{Document, Pruned, Row, images, inspect, prune, rmi};
+pub use verify::{Damaged, Verified, verify};
 
 #[cfg(test)]
 mod tests;

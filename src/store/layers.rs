@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Error, Result, Store};
+use super::{Error, Result, Store, sums};
 use crate::sys::fs;
 use crate::sys::lock::Lock;
 use crate::sys::signal;
@@ -188,8 +188,31 @@ pub fn settle(store: &Store, keys: &[String]) -> Result<()> {
     }
     let layers = store.layers();
     let dir = std::fs::File::open(&layers).map_err(Error::io(&layers))?;
-    crate::sys::unpack::sync_file_system(&dir).map_err(Error::io(&layers))?;
+    // What `verify` compares with is written down while the disk is waited for.
+    std::thread::scope(|scope| {
+        scope.spawn(|| young.iter().for_each(|(key, _)| keep_sums(store, key)));
+        crate::sys::unpack::sync_file_system(&dir).map_err(Error::io(&layers))
+    })?;
     young.into_iter().try_for_each(|(key, meta)| write_record(store, key, &Meta { boot: None, ..meta }))
+}
+
+fn sums_path(store: &Store, key: &str) -> PathBuf {
+    store.layers().join(format!("{key}.sum"))
+}
+
+/// Writes down what a layer holds. Without it the layer is as good, and `verify` says that it cannot tell.
+fn keep_sums(store: &Store, key: &str) {
+    let path = sums_path(store, key);
+    let made = sums::record(&store.layer(key)).and_then(|text| fs::write_volatile(&path, &text, 0o600));
+    if let Err(error) = made {
+        tracing::info!(layer = key, "what it holds cannot be written down: {error}");
+    }
+}
+
+/// What was written down of a layer ([`sums`]), where something was.
+pub fn sums_of(store: &Store, key: &str) -> Option<Vec<u8>> {
+    check_key(key).ok()?;
+    std::fs::read(sums_path(store, key)).ok()
 }
 
 /// Removes what dead processes left half-made, and their claims. What a living one works on is claimed, and stays.
@@ -261,10 +284,11 @@ pub fn keys(store: &Store) -> Result<BTreeSet<String>> {
 /// that nothing uses the layer. The record goes first: a layer without one does not count.
 pub fn set_aside(store: &Store, key: &str) -> Result<PathBuf> {
     check_key(key)?;
-    let path = record(store, key);
-    match std::fs::remove_file(&path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::io(&path)(e)),
-        _ => {}
+    for path in [record(store, key), sums_path(store, key)] {
+        match std::fs::remove_file(&path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::io(&path)(e)),
+            _ => {}
+        }
     }
     let tree = store.layer(key);
     // Nobody claims that name, so a sweep removes it if we do not live to.

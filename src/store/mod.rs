@@ -20,6 +20,7 @@ pub mod domid;
 pub mod images;
 pub mod layers;
 pub mod paths;
+pub mod sums;
 
 pub use domains::{Domain, Record};
 pub use paths::Store;

@@ -32,6 +32,7 @@ mod shutdown;
 mod start;
 mod unpause;
 mod uptime;
+mod verify;
 mod version;
 
 use clap::{ArgMatches, Args, Command};
@@ -104,6 +105,7 @@ pub const ALL: &[Entry] = &[
     entry::<inspect::Inspect>(),
     entry::<rmi::Rmi>(),
     entry::<prune::Prune>(),
+    entry::<verify::Verify>(),
     entry::<binfmt::Binfmt>(),
     entry::<arch::Arch>(),
     entry::<doctor::Doctor>(),

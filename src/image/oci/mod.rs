@@ -122,6 +122,18 @@ pub fn pull(
     pulled
 }
 
+/// Fetches what is missing of an image that is stored, by its digest: whatever its tag leads to now. Errors: the source does not have that
+/// image any more.
+pub fn refetch(store: &Store, source: &dyn Source, reference: &str, entry: &Entry, report: &dyn Report) -> Result<()> {
+    let malformed = |why: String| Error::Malformed { what: reference.to_owned(), why };
+    let digest: Digest = entry.digest.parse().map_err(malformed)?;
+    let image = resolve::known(store, source, reference, &digest, report)?;
+    fetch_layers(store, source, reference, &image, report)?;
+    blobs::put(store, image.digest.hex(), &image.manifest_text)?;
+    blobs::put(store, image.config_digest.hex(), &image.config_text)?;
+    Ok(layers::settle(store, &entry.layers)?)
+}
+
 /// What is stored, when the source says by a digest alone that it has nothing else.
 fn newest(store: &Store, source: &dyn Source, reference: &str, wanted: Wanted<'_>) -> Result<Option<Entry>> {
     let Some(entry) = stored(store, reference, wanted)? else { return Ok(None) };

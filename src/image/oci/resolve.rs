@@ -54,6 +54,12 @@ pub(super) fn resolve(
         wanted: platform::wanted_text(wanted),
         available: platform::list(&search.available),
     })?;
+    image.top = top;
+    complete(reference, image, report)
+}
+
+/// The image, if it is one of a file system; says when its labels disagree.
+fn complete(reference: &str, image: Image, report: &dyn Report) -> Result<Image> {
     if image.manifest.layers.len() != image.config.diff_ids.len() || image.manifest.layers.is_empty() {
         let (layers, diffs) = (image.manifest.layers.len(), image.config.diff_ids.len());
         let why = format!("it is no image of a file system ({layers} layers, {diffs} of them described)");
@@ -67,8 +73,27 @@ pub(super) fn resolve(
             config.escape_debug()
         ));
     }
-    image.top = top;
     Ok(image)
+}
+
+/// The image whose manifest has this digest.
+pub(super) fn known(
+    store: &Store,
+    source: &dyn Source,
+    reference: &str,
+    digest: &Digest,
+    report: &dyn Report,
+) -> Result<Image> {
+    let text = source.manifest(digest)?;
+    checked(&format!("manifest {} of {reference}", digest.short()), digest, &text)?;
+    let search = Search { store, source, reference, wanted: &[], available: Vec::new(), looked: 0 };
+    match search.parse(&text)? {
+        Document::Index(_) => Err(search.malformed("an index came in its place".into())),
+        Document::Image(manifest) => {
+            let image = search.image(digest.clone(), text, manifest, None)?;
+            complete(reference, image, report)
+        }
+    }
 }
 
 /// Every platform that a reference has, in the order of its index, each once. Errors: it cannot be asked, or not be understood.

@@ -77,7 +77,8 @@ pub fn images(ctx: &Ctx) -> Result<Vec<Row>> {
     Ok(all.iter().map(|(reference, entry)| row(reference, entry, &all, &sizes)).collect())
 }
 
-fn entries(store: &Store) -> Result<Vec<(String, Entry)>> {
+/// Every entry with its reference.
+pub(super) fn entries(store: &Store) -> Result<Vec<(String, Entry)>> {
     let all = records::all(store)?.into_iter();
     Ok(all.flat_map(|Record { reference, entries }| entries.into_iter().map(move |e| (reference.clone(), e))).collect())
 }

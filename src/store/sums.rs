@@ -1,0 +1,345 @@
+//! What a layer's files were when it was unpacked: one line for each entry, from which `verify` tells what has changed since. What a newcomer
+//! would get wrong: this finds damage (a disk, a hand that slipped), not an attacker: who can write below the store is root, and could write the
+//! record, too. So the hash is a fast one (XXH3), and what came from outside has been checked by its SHA-256 before.
+//!
+//! ```text
+//! <16 hex digits> <path, escaped>      of type, mode, owner, device, size, time, link, attributes and content; sorted by path
+//! end <16 hex digits>                  of all that stands before: a record without it did not reach the disk
+//! ```
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstatat};
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
+
+use crate::sys::root::file_type;
+use crate::sys::unpack::xattrs_at;
+use nix::unistd::{Whence, lseek};
+
+/// Bytes per read.
+const PIECE: usize = 256 << 10;
+/// How deep a tree is followed: deeper than any path that can be named.
+const DEPTH: usize = 2048;
+
+/// One difference between a record and a tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Damage {
+    /// It is not there.
+    Missing(PathBuf),
+    /// It was not there.
+    Added(PathBuf),
+    /// It is another, or holds something else.
+    Changed(PathBuf),
+}
+
+impl std::fmt::Display for Damage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (what, path) = match self {
+            Damage::Missing(path) => ("is missing", path),
+            Damage::Added(path) => ("was not there", path),
+            Damage::Changed(path) => ("has changed", path),
+        };
+        write!(f, "/{} {what}", path.display())
+    }
+}
+
+/// The record of the tree at `dir`. Errors: it cannot be read.
+pub fn record(dir: &Path) -> io::Result<Vec<u8>> {
+    let mut out = Vec::new();
+    for (path, hash) in hashes(dir)? {
+        out.extend_from_slice(format!("{hash:016x} {}\n", path.as_os_str().as_bytes().escape_ascii()).as_bytes());
+    }
+    let end = xxh3_64(&out);
+    out.extend_from_slice(format!("end {end:016x}\n").as_bytes());
+    Ok(out)
+}
+
+/// What has changed in the tree at `dir` since `recorded` was made of it; `None` when that is no whole record. Errors: the tree cannot be
+/// read (a disk that fails says so).
+pub fn compare(dir: &Path, recorded: &[u8]) -> io::Result<Option<Vec<Damage>>> {
+    let Some(then) = parse(recorded) else { return Ok(None) };
+    let now = hashes(dir)?;
+    let (mut then, mut now) = (then.into_iter().peekable(), now.into_iter().peekable());
+    let mut out = Vec::new();
+    loop {
+        let order = match (then.peek(), now.peek()) {
+            (None, None) => return Ok(Some(out)),
+            (Some(_), None) => std::cmp::Ordering::Less,
+            (None, Some(_)) => std::cmp::Ordering::Greater,
+            (Some((was, _)), Some((is, _))) => was.cmp(is),
+        };
+        match order {
+            std::cmp::Ordering::Less => out.extend(then.next().map(|(path, _)| Damage::Missing(path))),
+            std::cmp::Ordering::Greater => out.extend(now.next().map(|(path, _)| Damage::Added(path))),
+            std::cmp::Ordering::Equal => {
+                if let (Some((path, was)), Some((_, is))) = (then.next(), now.next()) {
+                    if was != is {
+                        out.push(Damage::Changed(path));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The lines of a whole record.
+fn parse(recorded: &[u8]) -> Option<Vec<(PathBuf, u64)>> {
+    let text = std::str::from_utf8(recorded).ok()?;
+    let at = text.trim_end_matches('\n').rfind('\n').map_or(0, |at| at + 1);
+    let end = u64::from_str_radix(text[at..].trim_end().strip_prefix("end ")?, 16).ok()?;
+    if xxh3_64(&recorded[..at]) != end {
+        return None;
+    }
+    let line = |line: &str| {
+        let (hash, path) = line.split_once(' ')?;
+        Some((PathBuf::from(OsString::from_vec(unescape(path)?)), u64::from_str_radix(hash, 16).ok()?))
+    };
+    text[..at].lines().map(line).collect()
+}
+
+/// The way back from `escape_ascii`.
+fn unescape(text: &str) -> Option<Vec<u8>> {
+    let mut out = Vec::new();
+    let mut rest = text.bytes();
+    while let Some(b) = rest.next() {
+        out.push(match b {
+            b'\\' => match rest.next()? {
+                b'n' => b'\n',
+                b'r' => b'\r',
+                b't' => b'\t',
+                b'x' => {
+                    let digits = [rest.next()?, rest.next()?];
+                    u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?
+                }
+                other => other,
+            },
+            b => b,
+        });
+    }
+    Some(out)
+}
+
+/// Every entry and its hash, sorted by path.
+fn hashes(dir: &Path) -> io::Result<Vec<(PathBuf, u64)>> {
+    let root: OwnedFd = nix::fcntl::open(dir, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
+    let mut walk = Walk { out: Vec::new(), buffer: vec![0; PIECE], links: HashMap::new() };
+    let stat = nix::sys::stat::fstat(&root)?;
+    let hash = walk.entry(root.as_fd(), c".", &stat)?;
+    walk.out.push((PathBuf::new(), hash));
+    walk.directory(root, Path::new(""), 0)?;
+    let mut out = walk.out;
+    out.sort_unstable();
+    Ok(out)
+}
+
+struct Walk {
+    out: Vec<(PathBuf, u64)>,
+    buffer: Vec<u8>,
+    /// The content of files with several names, by inode: read once.
+    links: HashMap<u64, u64>,
+}
+
+impl Walk {
+    fn directory(&mut self, dir: OwnedFd, path: &Path, depth: usize) -> io::Result<()> {
+        if depth > DEPTH {
+            return Err(io::Error::other(format!("{} is nested too deep", path.display())));
+        }
+        let mut names = Vec::new();
+        let mut dir = nix::dir::Dir::from_fd(dir)?;
+        for entry in dir.iter() {
+            let name = entry?.file_name().to_owned();
+            if !matches!(name.as_bytes(), b"." | b"..") {
+                names.push(name);
+            }
+        }
+        for name in names {
+            let stat = fstatat(dir.as_fd(), name.as_c_str(), AtFlags::AT_SYMLINK_NOFOLLOW)?;
+            let below = path.join(std::ffi::OsStr::from_bytes(name.as_bytes()));
+            let hash = self.entry(dir.as_fd(), &name, &stat)?;
+            if file_type(&stat) == SFlag::S_IFDIR {
+                let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+                let inner = openat(dir.as_fd(), name.as_c_str(), flags, Mode::empty())?;
+                self.directory(inner, &below, depth + 1)?;
+            }
+            self.out.push((below, hash));
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self, dir: impl AsFd + Copy, name: &std::ffi::CStr, stat: &FileStat) -> io::Result<u64> {
+        let kind = file_type(stat);
+        let mut hash = Xxh3::new();
+        let size = if kind == SFlag::S_IFREG { stat.st_size } else { 0 };
+        for number in [
+            u64::from(stat.st_mode),
+            u64::from(stat.st_uid),
+            u64::from(stat.st_gid),
+            stat.st_rdev,
+            size as u64,
+            stat.st_mtime as u64,
+            stat.st_mtime_nsec as u64,
+        ] {
+            hash.update(&number.to_le_bytes());
+        }
+        for (key, value) in xattrs_at(dir.as_fd(), name.to_bytes())? {
+            hash.update(&(key.len() as u64).to_le_bytes());
+            hash.update(&key);
+            hash.update(&(value.len() as u64).to_le_bytes());
+            hash.update(&value);
+        }
+        match kind {
+            SFlag::S_IFLNK => hash.update(readlinkat(dir, name)?.as_bytes()),
+            SFlag::S_IFREG if size > 0 => hash.update(&self.content(dir, name, stat)?.to_le_bytes()),
+            _ => {}
+        }
+        Ok(hash.digest())
+    }
+
+    fn content(&mut self, dir: impl AsFd, name: &std::ffi::CStr, stat: &FileStat) -> io::Result<u64> {
+        if let Some(&known) = self.links.get(&stat.st_ino) {
+            return Ok(known);
+        }
+        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NOATIME | OFlag::O_CLOEXEC;
+        let file = std::fs::File::from(openat(dir, name, flags, Mode::empty())?);
+        let mut hash = Xxh3::new();
+        let size = stat.st_size as u64;
+        let sparse = (stat.st_blocks as u64) * 512 < size;
+        let mut at = 0;
+        while at < size {
+            if sparse {
+                // Holes are jumped over; blocks of zeros count as holes, since file systems differ in what they keep.
+                match lseek(&file, at as i64, Whence::SeekData) {
+                    Ok(data) => at = data as u64 / BLOCK as u64 * BLOCK as u64,
+                    Err(Errno::ENXIO) => break,
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            let n = fill(&file, &mut self.buffer, at)?;
+            if n == 0 {
+                break;
+            }
+            for block in self.buffer[..n].chunks(BLOCK) {
+                if block.iter().any(|&b| b != 0) {
+                    hash.update(&at.to_le_bytes());
+                    hash.update(block);
+                }
+                at += block.len() as u64;
+            }
+        }
+        let hash = hash.digest();
+        if stat.st_nlink > 1 {
+            self.links.insert(stat.st_ino, hash);
+        }
+        Ok(hash)
+    }
+}
+
+/// Reads from `at` until the buffer is full or the file ends, so that blocks begin where they should.
+fn fill(file: &std::fs::File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+    let mut have = 0;
+    while have < buffer.len() {
+        match file.read_at(&mut buffer[have..], at + have as u64) {
+            Ok(0) => break,
+            Ok(n) => have += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(have)
+}
+
+/// The unit in which zeros count as nothing.
+const BLOCK: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    fn put(path: &Path, data: &[u8]) {
+        std::fs::File::create(path).unwrap().write_all(data).unwrap();
+    }
+
+    /// Sets a file's time back to what it was, as a disk that fails does not change it.
+    fn quietly(path: &Path, change: impl FnOnce(&Path)) {
+        let before = std::fs::metadata(path).unwrap().modified().unwrap();
+        change(path);
+        std::fs::File::open(path).unwrap().set_modified(before).unwrap();
+    }
+
+    #[test]
+    fn every_change_is_told_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let tree = dir.path();
+        std::fs::create_dir_all(tree.join("etc/d")).unwrap();
+        put(&tree.join("etc/a"), b"one");
+        put(&tree.join("etc/b"), b"two");
+        put(&tree.join(std::ffi::OsStr::from_bytes(b"etc/\xff\n\\")), b"odd");
+        symlink("a", tree.join("etc/l")).unwrap();
+        std::fs::hard_link(tree.join("etc/a"), tree.join("h")).unwrap();
+        let then = record(tree).unwrap();
+        assert_eq!(then, record(tree).unwrap());
+        assert_eq!(compare(tree, &then).unwrap(), Some(vec![]));
+
+        quietly(&tree.join("etc/b"), |path| put(path, b"twO"));
+        assert_eq!(compare(tree, &then).unwrap(), Some(vec![Damage::Changed("etc/b".into())]));
+        quietly(&tree.join("etc/b"), |path| put(path, b"two"));
+        assert_eq!(compare(tree, &then).unwrap(), Some(vec![]), "it is the same again");
+        quietly(&tree.join("etc/a"), |path| put(path, b"onE"));
+        let both = vec![Damage::Changed("etc/a".into()), Damage::Changed("h".into())];
+        assert_eq!(compare(tree, &then).unwrap(), Some(both), "a file of two names");
+        quietly(&tree.join("etc/a"), |path| put(path, b"one"));
+        std::fs::set_permissions(tree.join("etc/a"), PermissionsExt::from_mode(0o4755)).unwrap();
+        let found = compare(tree, &then).unwrap().unwrap();
+        assert_eq!(found[0].to_string(), "/etc/a has changed");
+
+        let then = record(tree).unwrap();
+        quietly(&tree.join("etc"), |path| {
+            std::fs::remove_file(path.join("l")).unwrap();
+            put(&path.join("new"), b"");
+        });
+        let wanted = vec![Damage::Missing("etc/l".into()), Damage::Added("etc/new".into())];
+        assert_eq!(compare(tree, &then).unwrap(), Some(wanted));
+    }
+
+    #[test]
+    fn holes_are_what_they_read_as() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        let mut data = vec![0; 3 << 20];
+        data[1 << 20] = 7;
+        put(&path, &data);
+        let full = record(dir.path()).unwrap();
+        quietly(&path, |path| {
+            let file = std::fs::File::create(path).unwrap();
+            file.write_all_at(&[7], 1 << 20).unwrap();
+            file.set_len(3 << 20).unwrap();
+        });
+        assert_eq!(compare(dir.path(), &full).unwrap(), Some(vec![]));
+        quietly(&path, |path| {
+            std::fs::File::options().write(true).open(path).unwrap().write_all_at(&[1], 2 << 20).unwrap();
+        });
+        assert_eq!(compare(dir.path(), &full).unwrap().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_record_that_is_not_whole_says_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        put(&dir.path().join("f"), b"x");
+        let whole = record(dir.path()).unwrap();
+        for part in [&whole[..whole.len() - 5], &whole[20..], b"", b"end 0\n", b"rubbish"] {
+            assert_eq!(compare(dir.path(), part).unwrap(), None);
+        }
+        let zeros = vec![0; whole.len()];
+        assert_eq!(compare(dir.path(), &zeros).unwrap(), None, "as a power cut leaves it");
+    }
+}
