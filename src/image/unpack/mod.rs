@@ -1,5 +1,5 @@
-//! One layer or tarball from its source to a directory. Two threads work on it: one reads, hashes and decompresses, the other
-//! hashes what comes out, parses it and writes files. What a newcomer would get wrong: digests are known only at the end,
+//! One layer or tarball from its source to a directory. Three threads work on it: one reads, hashes and decompresses, one
+//! hashes what comes out, one parses it and writes files. What a newcomer would get wrong: digests are known only at the end,
 //! so the directory is worth nothing until this returns; it is made beside and renamed by the caller. And when an archive
 //! looks broken, the rest is still read: a wrong digest explains more than a strange header.
 
@@ -69,20 +69,22 @@ pub fn unpack(job: Job<'_>, dest: &Path) -> Result<Unpacked> {
     let cannot = || Error::io(format!("cannot open {}", dest.display()));
     let root = std::fs::File::open(dest).map_err(cannot())?;
     let mut counts = Counts::new(root.try_clone().map_err(cannot())?.into());
-    let (feed, mut pieces) = stream::channel(job.diff_id.is_some());
+    let (feed, mut pieces, hashing) = stream::channel(job.diff_id.is_some());
     // Set when the rest of the source is of no interest: a full disk, or a broken archive of which nothing was promised.
     let give_up = AtomicBool::new(false);
     let Job { what, source, size, digest, diff_id, step } = job;
     let (read, written) = std::thread::scope(|scope| {
+        let hasher = hashing.map(|hashing| scope.spawn(|| hashing.run()));
         let reader = scope.spawn(|| read(stream::Meter::new(source, size, step), feed, &give_up));
         let written = write(&mut pieces, root.into(), digest.is_none() && diff_id.is_none(), &mut counts);
         if matches!(&written, Err(Failure::Host(..) | Failure::Room(..))) || (written.is_err() && digest.is_none()) {
             give_up.store(true, Ordering::Relaxed);
         }
         // Hanging up is what wakes a reader that waits for room.
-        let written = written.map(|summary| (summary, pieces.finish()));
-        let read = reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        (read, written)
+        drop(pieces);
+        let read = joined(reader);
+        let real = hasher.map(joined);
+        (read, written.map(|summary| (summary, real)))
     });
     if let Err(failure @ (Failure::Host(..) | Failure::Room(..))) = written {
         return Err(failure.explain(what));
@@ -103,6 +105,10 @@ pub fn unpack(job: Job<'_>, dest: &Path) -> Result<Unpacked> {
         opaque_root: summary.opaque_root,
         lost_attributes: summary.lost,
     })
+}
+
+fn joined<T>(thread: std::thread::ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// What came of the reading side.

@@ -5,6 +5,7 @@
 use std::cell::Cell;
 use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use super::limits;
@@ -133,27 +134,50 @@ pub(super) fn unpacked<'a>(mut input: impl Read + 'a) -> io::Result<Box<dyn Read
     })
 }
 
+/// A buffer that several threads read, and the last of them gives back.
+type Piece = Arc<Vec<u8>>;
+
 /// The writing end of the channel.
 pub(super) struct Feed {
-    to: SyncSender<Vec<u8>>,
+    to: SyncSender<Piece>,
+    /// Who hashes what passes: a thread of its own, since hashing takes as long as half of the writing.
+    hash: Option<SyncSender<Piece>>,
     empties: Receiver<Vec<u8>>,
 }
 
-/// The reading end: hashes what passes.
+/// The reading end.
 pub(super) struct Pieces {
-    from: Receiver<Vec<u8>>,
+    from: Receiver<Piece>,
     back: SyncSender<Vec<u8>>,
-    current: Vec<u8>,
+    current: Piece,
     at: usize,
-    hasher: Option<Hasher>,
-    pub count: u64,
 }
 
-pub(super) fn channel(hash: bool) -> (Feed, Pieces) {
+/// The end that hashes.
+pub(super) struct Hashing {
+    from: Receiver<Piece>,
+    back: SyncSender<Vec<u8>>,
+}
+
+/// A channel to a reader and, with `hash`, to one who hashes the same bytes.
+pub(super) fn channel(hash: bool) -> (Feed, Pieces, Option<Hashing>) {
     let (to, from) = sync_channel(PIECES);
-    let (back, empties) = sync_channel(PIECES + 2);
-    let pieces = Pieces { from, back, current: Vec::new(), at: 0, hasher: hash.then(Hasher::new), count: 0 };
-    (Feed { to, empties }, pieces)
+    let (back, empties) = sync_channel(2 * PIECES + 2);
+    let (hash, hashing) = match hash {
+        true => {
+            let (to, from) = sync_channel(PIECES);
+            (Some(to), Some(Hashing { from, back: back.clone() }))
+        }
+        false => (None, None),
+    };
+    (Feed { to, hash, empties }, Pieces { from, back, current: Piece::default(), at: 0 }, hashing)
+}
+
+/// Gives a buffer back, if nobody else reads it. Full or hung up: then it is simply freed.
+fn give_back(piece: Piece, back: &SyncSender<Vec<u8>>) {
+    if let Some(buffer) = Arc::into_inner(piece).filter(|buffer| buffer.capacity() > 0) {
+        let _ = back.try_send(buffer);
+    }
 }
 
 impl Feed {
@@ -178,6 +202,11 @@ impl Feed {
             }
             sent += have as u64;
             may(sent)?;
+            let piece = Arc::new(piece);
+            if let Some(hash) = &self.hash {
+                // It never hangs up before we do.
+                let _ = hash.send(Arc::clone(&piece));
+            }
             if self.to.send(piece).is_err() {
                 return Ok(false);
             }
@@ -185,26 +214,24 @@ impl Feed {
     }
 }
 
-impl Pieces {
-    pub fn finish(self) -> Option<Digest> {
-        self.hasher.map(Hasher::finish)
+impl Hashing {
+    /// Hashes until the writing end is gone.
+    pub fn run(self) -> Digest {
+        let mut hasher = Hasher::new();
+        for piece in self.from {
+            hasher.update(&piece);
+            give_back(piece, &self.back);
+        }
+        hasher.finish()
     }
 }
 
 impl BufRead for Pieces {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         if self.at == self.current.len() {
-            let done = std::mem::take(&mut self.current);
+            give_back(std::mem::take(&mut self.current), &self.back);
             self.at = 0;
-            if done.capacity() > 0 {
-                // Full or hung up: then the buffer is simply freed.
-                let _ = self.back.try_send(done);
-            }
             if let Ok(piece) = self.from.recv() {
-                if let Some(hasher) = &mut self.hasher {
-                    hasher.update(&piece);
-                }
-                self.count += piece.len() as u64;
                 self.current = piece;
             }
         }
@@ -254,13 +281,14 @@ mod tests {
     #[test]
     fn pieces_arrive_in_order_and_are_hashed() {
         let data: Vec<u8> = (0..3 * PIECE + 5).map(|n| n as u8).collect();
-        let (feed, mut pieces) = channel(true);
+        let (feed, mut pieces, hashing) = channel(true);
         let copy = data.clone();
         let sender = std::thread::spawn(move || feed.send_all(copy.as_slice(), |_| Ok(())).unwrap());
+        let hasher = std::thread::spawn(|| hashing.unwrap().run());
         let mut out = Vec::new();
         pieces.read_to_end(&mut out).unwrap();
         assert!(sender.join().unwrap());
-        assert_eq!(pieces.finish().unwrap(), Digest::of(&data));
+        assert_eq!(hasher.join().unwrap(), Digest::of(&data));
         assert!(out == data);
     }
 }
