@@ -4,7 +4,6 @@
 
 #![allow(clippy::print_stderr, reason = "what cannot be tested here says so")]
 
-#[allow(dead_code, reason = "the server can do more than is asked for here")]
 #[path = "common/http.rs"]
 mod http;
 #[path = "common/images.rs"]
