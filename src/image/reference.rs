@@ -82,6 +82,39 @@ pub fn layout_parts(rest: &str) -> Vec<(PathBuf, Option<String>)> {
     ways
 }
 
+/// The host that no registry is: images that were imported or tagged here are kept under it, as podman and buildah do.
+pub const LOCAL: &str = "localhost";
+
+/// What an image is called in full that is given a name here: `localhost/NAME:TAG`, with `latest` where no tag was given. The one rule for
+/// every verb that names an image, and for finding it again by the word that named it. Errors: [`Error::BadReference`] when NAME
+/// is a path, a URL or a label of the catalogue, or names a registry or a digest: nothing that is stored under it could be told from that.
+pub fn local(name: &str) -> Result<String> {
+    let no = |why: &str| Err(bad(name, why));
+    if is_path(name)
+        || name.contains("://")
+        || ["oci:", "oci-archive:", "docker-archive:"].iter().any(|p| name.starts_with(p))
+    {
+        return no("a name for an image here is NAME[:TAG], no place");
+    }
+    if name.contains('@') {
+        return no("an image here is named by a tag, not by a digest");
+    }
+    if catalogue::lookup(name).is_some() {
+        return no("the catalogue has a label of this name: take another one");
+    }
+    let short = name.strip_prefix("localhost/").unwrap_or(name);
+    if short.split_once('/').is_some_and(|(host, _)| host.contains(['.', ':', '[']) || host == LOCAL) {
+        return no("a registry's host stands before it: an image here is named NAME[:TAG]");
+    }
+    let reference = registry_reference(&format!("{LOCAL}/{short}")).map_err(|why| bad(name, why))?;
+    Ok(reference.whole())
+}
+
+/// Whether a reference in full is that of an image that was named here, and so is in no registry.
+pub fn is_local(reference: &Reference) -> bool {
+    reference.registry() == LOCAL
+}
+
 fn registry(word: &str, text: &str) -> Result<ImageRef> {
     registry_reference(text).map(ImageRef::Registry).map_err(|why| bad(word, why))
 }
@@ -222,6 +255,45 @@ mod tests {
             ImageRef::Registry(reference) => reference.whole(),
             other => panic!("{word} is {other:?}"),
         }
+    }
+
+    #[test]
+    fn names_that_are_given_here() {
+        for (name, whole) in [
+            ("mine", "localhost/mine:latest"),
+            ("mine:1.0", "localhost/mine:1.0"),
+            ("debian:bookworm", "localhost/debian:bookworm"),
+            ("team/app:x", "localhost/team/app:x"),
+            ("localhost/mine", "localhost/mine:latest"),
+        ] {
+            assert_eq!(local(name).unwrap(), whole);
+            // What was named is found under its full name, too.
+            assert!(matches!(parse(whole).unwrap(), ImageRef::Registry(r) if is_local(&r) && r.whole() == whole));
+            assert_eq!(local(whole).unwrap(), whole);
+        }
+        let hex = "a".repeat(64);
+        for (name, why) in [
+            ("", "malformed"),
+            ("Mine", "lower case"),
+            ("mine:", "tag is malformed"),
+            ("./mine", "no place"),
+            ("/mine", "no place"),
+            ("oci:mine", "no place"),
+            ("http://mine", "no place"),
+            ("docker.io/library/debian", "registry's host"),
+            ("localhost:5000/x", "registry's host"),
+            ("localhost/localhost/x", "registry's host"),
+            ("quay.io/x/y:1", "registry's host"),
+            ("debian/bookworm", "catalogue"),
+            ("debian-12", "catalogue"),
+            (&format!("mine@sha256:{hex}"), "digest"),
+            ("a b", "white space"),
+        ] {
+            let error = local(name).unwrap_err().to_string();
+            assert!(error.contains(why), "{name}: {error}");
+        }
+        let ImageRef::Registry(other) = parse("localhost:5000/x").unwrap() else { panic!() };
+        assert!(!is_local(&other), "a registry on this machine has a port");
     }
 
     #[test]
