@@ -56,6 +56,30 @@ fn every_platform_at_once_and_what_they_share() {
 }
 
 #[test]
+fn one_more_name() {
+    let bench = Bench::new();
+    let layout = index(&bench.path("l"), "one");
+    let word = format!("oci:{}:t", layout.dir.display());
+    verbs::pull_all(&bench.ctx, &word, false).unwrap();
+    assert_eq!(verbs::tag(&bench.ctx, &word, "mine:1", None).unwrap(), "localhost/mine:1");
+    assert_eq!(verbs::tag(&bench.ctx, "mine:1", "mine:2", Some("arm64")).unwrap(), "localhost/mine:2");
+    let named = |name: &str| verbs::inspect(&bench.ctx, name, None).map(|all| all.len());
+    assert_eq!((named("mine:1").unwrap(), named("localhost/mine:2").unwrap()), (2, 1));
+    assert!(verbs::images(&bench.ctx).unwrap().iter().all(|row| row.shared == 5000), "a name shares nothing more");
+    verbs::tag(&bench.ctx, "mine:2", "mine:1", None).unwrap();
+    assert_eq!(named("mine:1").unwrap(), 1, "the name has moved");
+    verbs::rmi(&bench.ctx, &word, None).unwrap();
+    verbs::rmi(&bench.ctx, "mine:1", None).unwrap();
+    assert_eq!(verbs::verify(&bench.ctx, false).unwrap().sound, 2, "the last name keeps its layers");
+    let error = text(&verbs::tag(&bench.ctx, "gone", "mine", None).unwrap_err());
+    assert!(error.contains("'gone' is stored"), "{error}");
+    let error = text(&verbs::tag(&bench.ctx, "mine:2", "quay.io/x/y", None).unwrap_err());
+    assert!(error.contains("registry's host"), "{error}");
+    verbs::rmi(&bench.ctx, "mine:2", None).unwrap();
+    assert_eq!(layers::keys(&bench.ctx.store).unwrap().len(), 0);
+}
+
+#[test]
 fn what_was_replaced_is_pruned() {
     let bench = Bench::new();
     let (one, two) = (index(&bench.path("l"), "one"), bench.path("l2"));

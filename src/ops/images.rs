@@ -316,7 +316,7 @@ fn no_list(image: &str) -> Error {
 
 mod kept;
 mod verify;
-pub use kept::{Document, Pruned, Row, images, inspect, prune, rmi};
+pub use kept::{Document, Pruned, Row, images, inspect, prune, rmi, tag};
 pub use verify::{Damaged, Verified, verify};
 
 #[cfg(test)]

@@ -104,6 +104,19 @@ pub fn put(store: &Store, reference: &str, entry: Entry) -> Result<bool> {
     Ok(true)
 }
 
+/// Gives a reference these entries in the place of all that it had; `false` when one of their layers has been removed meanwhile. Takes the
+/// store's lock.
+pub fn replace(store: &Store, reference: &str, entries: Vec<Entry>) -> Result<bool> {
+    let _lock = lock(store)?;
+    for key in entries.iter().flat_map(|entry| &entry.layers) {
+        if !layers::exists(store, key)? {
+            return Ok(false);
+        }
+    }
+    write(store, &Record { reference: reference.to_owned(), entries })?;
+    Ok(true)
+}
+
 fn write(store: &Store, record: &Record) -> Result<()> {
     let path = path(store, &record.reference);
     let text =

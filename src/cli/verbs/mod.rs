@@ -30,6 +30,7 @@ mod run;
 mod short;
 mod shutdown;
 mod start;
+mod tag;
 mod unpause;
 mod uptime;
 mod verify;
@@ -103,6 +104,7 @@ pub const ALL: &[Entry] = &[
     entry::<pull::Pull>(),
     entry::<images::Images>(),
     entry::<inspect::Inspect>(),
+    entry::<tag::Tag>(),
     entry::<rmi::Rmi>(),
     entry::<prune::Prune>(),
     entry::<verify::Verify>(),

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::{Ctx, Error, Result, stored_as};
 use crate::image::oci::{DockerArchive, Layout};
 use crate::image::{ImageRef, catalogue, platform, reference};
+use crate::ops::Kind;
 use crate::store::images::{self as records, Entry, Record};
 use crate::store::{Store, blobs, layers};
 use crate::sys::fs;
@@ -165,6 +166,7 @@ fn chosen(arch: Option<&str>) -> Result<impl Fn(&Entry) -> bool> {
 /// The references under which a word may be stored.
 pub(super) fn names_of(word: &str) -> Vec<String> {
     let mut names = vec![word.to_owned()];
+    names.extend(reference::local(word).ok());
     match reference::parse(word) {
         Ok(ImageRef::Registry(reference)) => names.push(reference.whole()),
         Ok(ImageRef::Label(label)) => {
@@ -181,6 +183,27 @@ pub(super) fn names_of(word: &str) -> Vec<String> {
     }
     names.dedup();
     names
+}
+
+/// Gives a stored image (all its platforms unless `arch` is given) one more name, `localhost/NAME[:TAG]`, in the place of what had that name.
+/// Returns it in full. Errors: it is not stored; NAME is none ([`reference::local`]).
+pub fn tag(ctx: &Ctx, image: &str, name: &str, arch: Option<&str>) -> Result<String> {
+    let chosen = chosen(arch)?;
+    let whole = reference::local(name).map_err(|e| Error::new(Kind::Usage, e.to_string()))?;
+    let names = names_of(image);
+    // Whether there is a newer one is a question that nobody answers under this name.
+    let entries: Vec<Entry> = entries(&ctx.store)?
+        .into_iter()
+        .filter(|(reference, entry)| names.contains(reference) && chosen(entry))
+        .map(|(_, entry)| Entry { stamp: None, ..entry })
+        .collect();
+    if entries.is_empty() {
+        return Err(not_stored(image, arch));
+    }
+    match records::replace(&ctx.store, &whole, entries)? {
+        true => Ok(whole),
+        false => Err(Error::general(format!("'{}' was removed at the same time", image.escape_debug()))),
+    }
 }
 
 /// Removes an image (all its platforms unless `arch` is given) and the layers that nothing else uses. Errors: there is no such
