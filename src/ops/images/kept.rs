@@ -113,7 +113,7 @@ fn row(reference: &str, entry: &Entry, all: &[(String, Entry)], sizes: &BTreeMap
 /// Everything that is known of a stored image, for each of its platforms or for `arch` alone. Errors: it is not stored.
 pub fn inspect(ctx: &Ctx, image: &str, arch: Option<&str>) -> Result<Vec<Document>> {
     let chosen = chosen(arch)?;
-    let names = names_of(image);
+    let names = names_of(&ctx.store, image)?;
     let all = entries(&ctx.store)?;
     let sizes = sizes(&ctx.store, &all)?;
     let used = layers::used_by_domains(&ctx.store)?;
@@ -163,10 +163,14 @@ fn chosen(arch: Option<&str>) -> Result<impl Fn(&Entry) -> bool> {
     })
 }
 
-/// The references under which a word may be stored.
-pub(super) fn names_of(word: &str) -> Vec<String> {
+/// The references under which a word may be stored. A name that was given here comes before all others.
+fn names_of(store: &Store, word: &str) -> Result<Vec<String>> {
+    if let Ok(local) = reference::local(word) {
+        if records::get(store, &local)?.is_some() {
+            return Ok(vec![local]);
+        }
+    }
     let mut names = vec![word.to_owned()];
-    names.extend(reference::local(word).ok());
     match reference::parse(word) {
         Ok(ImageRef::Registry(reference)) => names.push(reference.whole()),
         Ok(ImageRef::Label(label)) => {
@@ -182,7 +186,7 @@ pub(super) fn names_of(word: &str) -> Vec<String> {
         Ok(ImageRef::Url(_)) | Err(_) => {}
     }
     names.dedup();
-    names
+    Ok(names)
 }
 
 /// Gives a stored image (all its platforms unless `arch` is given) one more name, `localhost/NAME[:TAG]`, in the place of what had that name.
@@ -190,7 +194,7 @@ pub(super) fn names_of(word: &str) -> Vec<String> {
 pub fn tag(ctx: &Ctx, image: &str, name: &str, arch: Option<&str>) -> Result<String> {
     let chosen = chosen(arch)?;
     let whole = reference::local(name).map_err(|e| Error::new(Kind::Usage, e.to_string()))?;
-    let names = names_of(image);
+    let names = names_of(&ctx.store, image)?;
     // Whether there is a newer one is a question that nobody answers under this name.
     let entries: Vec<Entry> = entries(&ctx.store)?
         .into_iter()
@@ -211,7 +215,7 @@ pub fn tag(ctx: &Ctx, image: &str, name: &str, arch: Option<&str>) -> Result<Str
 pub fn rmi(ctx: &Ctx, image: &str, arch: Option<&str>) -> Result<()> {
     let chosen = chosen(arch)?;
     crate::ops::sweep::thorough(ctx)?;
-    let names = names_of(image);
+    let names = names_of(&ctx.store, image)?;
     let lock = records::lock(&ctx.store)?;
     let is_going = |reference: &str, entry: &Entry| names.iter().any(|n| n == reference) && chosen(entry);
     let (going, staying): (Vec<_>, Vec<_>) =
