@@ -21,7 +21,8 @@ fuzz_target!(|word: &str| {
         assert_eq!(digest.to_string().parse::<Digest>().unwrap(), digest);
         assert!(digest.hex().len() == 64 && digest.hex().bytes().all(|b| b.is_ascii_hexdigit()));
     }
-    let _ = pronto::arch::Profiles::embedded().find(word);
+    static PROFILES: std::sync::OnceLock<pronto::arch::Profiles> = std::sync::OnceLock::new();
+    let _ = PROFILES.get_or_init(pronto::arch::Profiles::embedded).find(word);
 });
 
 /// A label of hostname(7).

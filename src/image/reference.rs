@@ -156,6 +156,9 @@ fn registry_reference(text: &str) -> std::result::Result<Reference, &'static str
     let host = if host == "index.docker.io" { "docker.io" } else { host }.to_owned();
     let short = host == "docker.io" && !path.contains('/');
     let path = if short { format!("library/{path}") } else { path.to_owned() };
+    if path.len() > 255 {
+        return Err("its repository's name is too long");
+    }
     Ok(match (tag.map(str::to_owned), digest.map(|d| d.to_string())) {
         (Some(tag), Some(digest)) => Reference::with_tag_and_digest(host, path, tag, digest),
         (None, Some(digest)) => Reference::with_digest(host, path, digest),
@@ -190,9 +193,6 @@ fn check_host(host: &str) -> std::result::Result<(), &'static str> {
 fn check_path(path: &str) -> std::result::Result<(), &'static str> {
     if path.bytes().any(|b| b.is_ascii_uppercase()) {
         return Err("repository names are lower case");
-    }
-    if path.len() > 255 {
-        return Err("its repository's name is too long");
     }
     if path.split('/').all(is_component) {
         return Ok(());
@@ -351,6 +351,8 @@ mod tests {
             ("é:x", "repository"),
             ("[::1]:x/y", "port"),
             ("a/b\u{7}", "control"),
+            // With the `library/` that is added to a short name it is too long to be read again.
+            (&"a".repeat(248), "too long"),
         ] {
             let error = parse(word).unwrap_err().to_string();
             assert!(error.contains(why), "{word:?}: {error}");
