@@ -29,7 +29,7 @@ command -v c++ >/dev/null || { echo "fuzz.sh: libFuzzer needs a C++ compiler: co
 
 flags="--cfg fuzzing -Cdebug-assertions -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4"
 flags+=" -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table"
-flags+=" -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1"
+flags+=" -Cllvm-args=-sanitizer-coverage-trace-compares"
 RUSTFLAGS="${RUSTFLAGS:-} $flags" contrib/cargo build --locked --release --manifest-path fuzz/Cargo.toml \
     --target "$HOST" --target-dir "$WORK/build" --quiet "${targets[@]/#/--bin=}"
 

@@ -54,7 +54,11 @@ impl Header {
             number(&block[range])
                 .ok_or_else(|| Fault::Entry { name: name.clone(), why: format!("its {what} is no number") })
         };
-        let device = |what: &str, range: std::ops::Range<usize>| field(what, range).map(|n| n as u32);
+        // Linux has 12 bits for the major number and 20 for the minor one (kdev_t.h).
+        let device = |what: &str, range: std::ops::Range<usize>, most: u64| match field(what, range)? {
+            n if n <= most => Ok(n as u32),
+            n => Err(Fault::Entry { name: name.clone(), why: format!("its {what} {n} is none that Linux has") }),
+        };
         let flag = block[156];
         let devices = matches!(flag, b'3' | b'4');
         Ok(Header {
@@ -65,7 +69,14 @@ impl Header {
             gid: field("group", 116..124)?,
             size: field("size", 124..136)?,
             mtime: signed(&block[136..148]).unwrap_or(0),
-            device: if devices { (device("device", 329..337)?, device("device", 337..345)?) } else { (0, 0) },
+            device: if devices {
+                (
+                    device("device's major number", 329..337, 0xfff)?,
+                    device("device's minor number", 337..345, 0xf_ffff)?,
+                )
+            } else {
+                (0, 0)
+            },
             block: *block,
             name,
         })

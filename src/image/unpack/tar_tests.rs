@@ -171,6 +171,17 @@ fn lengths_that_linux_does_not_take() {
     assert!(why(&Tar::new().pax(&nobody).file("a", b"").end()).contains("group 4294967295 is too large"));
 }
 
+/// Found by the fuzzer: such numbers were cut, or refused by the system as if it were the host's fault.
+#[test]
+fn devices_that_linux_does_not_have() {
+    for device in [(4096, 0), (0, 1 << 20)] {
+        let text = why(&Tar::new().add(H { device, ..entry(b'4', "b") }, b"").end());
+        assert!(text.contains("'b': its device's m") && text.contains("none that Linux has"), "{text}");
+    }
+    let last = H { device: (4095, (1 << 20) - 1), ..entry(b'3', "c") };
+    assert_eq!(read(&Tar::new().add(last, b"").end()).unwrap()[0].0.device, (4095, 1_048_575));
+}
+
 #[test]
 fn files_of_exabytes_are_refused() {
     for size in ["17592186044417", "9223372036854775807", "18446744073709551615"] {
