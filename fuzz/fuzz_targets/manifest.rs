@@ -21,6 +21,9 @@ fuzz_target!(|data: &[u8]| {
         Err(why) => assert!(!why.is_empty()),
     }
     if let Ok(config) = Config::parse(data) {
-        let _ = (platform::normal(&config.platform.architecture, config.platform.variant.as_deref()), config.diff_ids.len());
+        let _ = (
+            platform::normal(&config.platform.architecture, config.platform.variant.as_deref()),
+            config.diff_ids.len(),
+        );
     }
 });

@@ -51,6 +51,10 @@ fn theirs(data: &[u8]) -> Option<Entries> {
             b'x' | b'X' | b'L' | b'K' | b'V' => return None,
             _ => {}
         }
+        // No data follows these, whatever they say (pax(1)); the crate reads some.
+        if (b'1'..=b'6').contains(&kind) && entry.size() > 0 {
+            return None;
+        }
         let name = entry.path_bytes().into_owned();
         let kind = match kind {
             0 | b'7' if name.ends_with(b"/") => b'5',

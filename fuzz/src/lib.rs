@@ -26,7 +26,8 @@ pub fn mend(data: &[u8]) -> Vec<u8> {
 
 /// A directory of this process's own, on a tmpfs where there is one. It is removed by `contrib/fuzz.sh`, however a target ends.
 pub fn scratch() -> PathBuf {
-    let base = std::env::var_os("FUZZ_SCRATCH").map_or_else(|| Path::new("/dev/shm").join("pronto-fuzz"), PathBuf::from);
+    let base =
+        std::env::var_os("FUZZ_SCRATCH").map_or_else(|| Path::new("/dev/shm").join("pronto-fuzz"), PathBuf::from);
     let dir = base.join(std::process::id().to_string());
     std::fs::create_dir_all(&dir).expect("a directory for what is unpacked");
     dir

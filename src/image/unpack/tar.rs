@@ -166,6 +166,13 @@ impl<R: BufRead> Reader<R> {
         };
         let (uid, gid) =
             (number("owner", pax.uid.unwrap_or(header.uid))?, number("group", pax.gid.unwrap_or(header.gid))?);
+        // A name says that it is a directory, a size that something follows: readers disagree on what comes next.
+        if kind == Kind::Directory
+            && matches!(header.flag, b'0' | 0 | b'7' | b'S')
+            && pax.size.unwrap_or(header.size) > 0
+        {
+            return Err(refuse(&name, "it is a directory by its name, and a file by its size".into()));
+        }
         let size = if kind == Kind::File || header.flag == b'D' { pax.size.unwrap_or(header.size) } else { 0 };
         self.left = size;
         self.padding = padded(size)? - size;

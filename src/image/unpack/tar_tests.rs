@@ -171,6 +171,21 @@ fn lengths_that_linux_does_not_take() {
     assert!(why(&Tar::new().pax(&nobody).file("a", b"").end()).contains("group 4294967295 is too large"));
 }
 
+/// Found by the fuzzer: what follows is a body to one reader and a header to another, so an archive could show each a tree of its own.
+#[test]
+fn a_file_that_is_called_as_a_directory_has_no_body() {
+    for flag in [b'0', 0, b'7'] {
+        let hidden = Tar::new().file("hidden", b"").cut();
+        let file = H { size: 512, ..entry(flag, "d/") };
+        assert!(why(&Tar::new().add(file, &hidden).end()).contains("'d/': it is a directory by its name"));
+        assert_eq!(read(&Tar::new().add(entry(flag, "d/"), b"").end()).unwrap()[0].0.kind, Kind::Directory);
+    }
+    // A directory has none, whatever it says (pax(1), "ustar Interchange Format"), as Go's reader has it too.
+    let dir = H { size: 512, ..entry(b'5', "d") };
+    let got = read(&Tar::new().add(dir, b"").file("next", b"").end()).unwrap();
+    assert_eq!(got[1].0.name, b"next");
+}
+
 /// Found by the fuzzer: such numbers were cut, or refused by the system as if it were the host's fault.
 #[test]
 fn devices_that_linux_does_not_have() {
