@@ -40,6 +40,12 @@ fn ours(data: &[u8]) -> Option<Entries> {
     Some(all)
 }
 
+/// Long names end at their first zero; the crate keeps what is behind it.
+fn whole(mut name: Vec<u8>) -> Vec<u8> {
+    name.truncate(name.iter().position(|&b| b == 0).unwrap_or(name.len()));
+    name
+}
+
 fn theirs(data: &[u8]) -> Option<Entries> {
     let mut all = Vec::new();
     for entry in tar::Archive::new(data).entries().ok()? {
@@ -51,18 +57,23 @@ fn theirs(data: &[u8]) -> Option<Entries> {
             b'x' | b'X' | b'L' | b'K' | b'V' => return None,
             _ => {}
         }
+        // The crate wants a version as well before it looks at the prefix; GNU tar and Go do not.
+        let head = entry.header().as_bytes();
+        if &head[257..263] == b"ustar\0" && &head[263..265] != b"00" {
+            return None;
+        }
         // No data follows these, whatever they say (pax(1)); the crate reads some.
         if (b'1'..=b'6').contains(&kind) && entry.size() > 0 {
             return None;
         }
-        let name = entry.path_bytes().into_owned();
+        let name = whole(entry.path_bytes().into_owned());
         let kind = match kind {
             0 | b'7' if name.ends_with(b"/") => b'5',
             b'0' if name.ends_with(b"/") => b'5',
             0 | b'7' => b'0',
             other => other,
         };
-        let link = matches!(kind, b'1' | b'2').then(|| entry.link_name_bytes().unwrap_or_default().into_owned());
+        let link = matches!(kind, b'1' | b'2').then(|| whole(entry.link_name_bytes().unwrap_or_default().into_owned()));
         let mut body = Vec::new();
         entry.read_to_end(&mut body).ok()?;
         all.push(line(kind, entry.header().mode().ok()? & 0o7777, &name, link.as_deref(), &body));
