@@ -4,15 +4,15 @@
 
 #![allow(clippy::print_stderr, reason = "what cannot be tested here says so")]
 
-#[path = "common/bench.rs"]
-mod bench;
 #[path = "common/images.rs"]
 mod images;
+#[path = "common/peers.rs"]
+mod peers;
 
 use std::path::{Path, PathBuf};
 
-use bench::{Podman, Registry, Store, can, run, sh};
 use images::{Header, Layout, Packed, Tar, entry, put};
+use peers::{Podman, Registry, Store, can, run, sh};
 
 /// All that a tree can hold, packed by GNU tar as it packs a root file system: nanoseconds, attributes, holes, links of both kinds.
 const LOWER: &str = r#"
@@ -137,7 +137,7 @@ fn the_same_tree_as_gnu_tar_umoci_and_podman() {
     let truth = dir.join("truth");
     std::fs::create_dir(&truth).unwrap();
     run("python3", [Path::new("tests/common/apply.py"), &truth].into_iter().chain(files.iter().map(PathBuf::as_path)));
-    let truth = bench::tree(&truth);
+    let truth = peers::tree(&truth);
     assert!(
         truth.contains("b'etc/caf\\xe9'") && truth.contains("security.capability=") && truth.contains("holes=True")
     );
@@ -157,7 +157,7 @@ fn the_same_tree_as_gnu_tar_umoci_and_podman() {
     );
     let bundle = dir.join("bundle");
     run("umoci", ["unpack", "--image", &format!("{}:t", copied.display()), bundle.to_str().unwrap()]);
-    let theirs = bench::tree(&bundle.join("rootfs"));
+    let theirs = peers::tree(&bundle.join("rootfs"));
     // umoci and podman write zeros where the archive has holes: what the file says is the same, what it takes is not.
     let holes = |word: &str| word.starts_with("holes=");
     equal(&ours, &theirs, "umoci", &holes);

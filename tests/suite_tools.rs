@@ -4,15 +4,15 @@
 
 #![allow(clippy::print_stderr, reason = "what cannot be tested here says so")]
 
-#[path = "common/bench.rs"]
-mod bench;
 #[path = "common/images.rs"]
 mod images;
+#[path = "common/peers.rs"]
+mod peers;
 
 use std::path::Path;
 
-use bench::{Podman, Registry, Store, can, run, sh, tree};
 use images::{Layout, put};
+use peers::{Podman, Registry, Store, can, run, sh, tree};
 use serde_json::Value;
 
 const NEEDED: [&str; 6] = ["docker-registry", "skopeo", "buildah", "podman", "python3", "curl"];
@@ -55,7 +55,7 @@ fn built(buildah: &Podman, dir: &Path, name: &str, arch: &str) -> String {
     shown
 }
 
-/// The trees are the same, but for the root itself and for the fractions of seconds that these tools cut off.
+/// The trees are the same, but for the root itself.
 #[track_caller]
 fn same(ours: &str, theirs: &str, what: &str) {
     let below =

@@ -119,6 +119,10 @@ impl<'a> Session<'a> {
                     return Ok(answer);
                 }
                 Err(error) if error.is_redirect() => return Err(self.refused(request.what, &net::innermost(&error))),
+                // It listens and says nothing: another scheme would wait as long.
+                Err(error) if error.is_timeout() => {
+                    return Err(Error::Unreachable { place: self.name(), why: net::innermost(&error) });
+                }
                 Err(error) => last = Some(last.unwrap_or_else(|| net::innermost(&error))),
             }
         }

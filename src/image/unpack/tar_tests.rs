@@ -171,7 +171,7 @@ fn lengths_that_linux_does_not_take() {
     assert!(why(&Tar::new().pax(&nobody).file("a", b"").end()).contains("group 4294967295 is too large"));
 }
 
-/// Found by the fuzzer: what follows is a body to one reader and a header to another, so an archive could show each a tree of its own.
+/// What follows is a body to one reader and a header to another, so an archive could show each a tree of its own.
 #[test]
 fn a_file_that_is_called_as_a_directory_has_no_body() {
     for flag in [b'0', 0, b'7'] {
