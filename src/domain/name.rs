@@ -58,7 +58,11 @@ impl Name {
     /// A name for a domain of this image: what a person would call it (`debian-bookworm` for
     /// `registry.example:5000/library/debian:bookworm`, `sid` for `/srv/trees/sid.tar.xz`).
     pub fn for_image(image: &str) -> Name {
-        let image = image.split_once("://").map_or(image, |(_, rest)| rest);
+        if let Some(name) = of_streams(image) {
+            return Name::from_text(&name);
+        }
+        // A pin behind a URL (`#sha256=…`) is no part of its name.
+        let image = image.split_once("://").map_or(image, |(_, rest)| rest.split('#').next().unwrap_or(rest));
         let kinds = ["oci:", "oci-archive:", "docker-archive:"];
         let image = kinds.iter().find_map(|kind| image.strip_prefix(kind)).unwrap_or(image);
         let image = image.split('@').next().unwrap_or(image).trim_end_matches('/');
@@ -68,7 +72,7 @@ impl Name {
             Some((_, rest)) if !is_path && !rest.contains('/') && !last.contains(['.', ':']) => image,
             _ => last,
         };
-        for end in [".xz", ".gz", ".zst", ".tgz", ".tar"] {
+        for end in [".xz", ".gz", ".zst", ".tgz", ".tar", ".img"] {
             base = base.strip_suffix(end).unwrap_or(base);
         }
         Name::from_text(base)
@@ -145,6 +149,15 @@ impl fmt::Display for DomainRef {
     }
 }
 
+/// `debian-bookworm` of `images:debian/bookworm/arm64` and of `images+https://server/debian/bookworm`.
+fn of_streams(image: &str) -> Option<String> {
+    let path = match image.strip_prefix("images:") {
+        Some(path) => path,
+        None => image.strip_prefix("images+")?.split_once("://")?.1.split_once('/')?.1,
+    };
+    Some(path.split('/').take(2).collect::<Vec<_>>().join("-"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -174,6 +187,11 @@ mod tests {
             ("oci-archive:/srv/layout.tar:tag", "layout.tar-tag"),
             ("docker-archive:/srv/save.tar", "save"),
             ("docker-archive:/srv/save.tar:library/debian:12", "debian-12"),
+            ("images:debian/bookworm/arm64", "debian-bookworm"),
+            ("images+http://127.0.0.1:8000/debian/bookworm", "debian-bookworm"),
+            ("raspios/bookworm-lite", "raspios-bookworm-lite"),
+            ("https://h.example/x/root.tar.xz#sha256=00", "root"),
+            ("https://h.example/x/disk.img.xz", "disk"),
             ("/srv/12", "d12"),
             ("/", "d"),
         ] {

@@ -5,6 +5,8 @@ use std::sync::OnceLock;
 
 use serde::Deserialize;
 
+pub use super::template::Template;
+
 static DATA: &str = include_str!("catalogue.toml");
 
 /// Who manages the packages of a distribution.
@@ -29,6 +31,10 @@ pub enum Family {
 pub enum Source {
     /// An image in a registry.
     Oci(String),
+    /// An image of linuxcontainers.org or the server that is configured in its place, `DISTRO/RELEASE`; it has an init.
+    Streams(String),
+    /// A tarball of the distribution's own, for each architecture.
+    Tarball(Template),
     /// A suite that mmdebstrap can build from the host's configured mirror.
     Bootstrap(String),
 }
@@ -128,6 +134,14 @@ mod tests {
                     let parsed = reference::parse(text).unwrap();
                     assert_eq!(parsed.to_string(), *text, "{}: spell it in full", row.label);
                     assert!(matches!(parsed, reference::ImageRef::Registry(_)));
+                }
+                if let Source::Streams(path) = source {
+                    let parsed = reference::parse(&format!("images:{path}")).unwrap();
+                    assert_eq!(parsed.to_string(), format!("images:{path}/default"), "{}", row.label);
+                }
+                if let Source::Tarball(at) = source {
+                    assert!(at.url.starts_with("http") && at.url.contains("{arch}"), "{}", row.label);
+                    assert_eq!(at.platforms().len(), at.arches.len(), "{}: an unknown architecture", row.label);
                 }
             }
             let bootstrap = row.sources.iter().any(|s| matches!(s, Source::Bootstrap(_)));

@@ -1,10 +1,11 @@
-//! Digests of OCI (`sha256:…`, image-spec descriptor.md) and the hashing behind them. What a newcomer would get wrong: only
-//! sha256 is accepted; a digest in another algorithm is an error and never "not checked".
+//! Digests of OCI (`sha256:…`, image-spec descriptor.md) and the hashing behind them. What a newcomer would get wrong: a
+//! [`Digest`] is sha256 and nothing else; a digest in another algorithm is an error and never "not checked". [`Sha512`] is for
+//! checksum files that come with nothing better, and names nothing in the store.
 
 use std::fmt;
 use std::str::FromStr;
 
-use ring::digest::{Context, SHA256};
+use ring::digest::{Context, SHA256, SHA512};
 use serde::{Deserialize, Serialize};
 
 /// A checked `sha256:` digest: 64 lower-case hex digits, so it is safe as a file name.
@@ -18,6 +19,12 @@ impl Digest {
         let mut hasher = Hasher::new();
         hasher.update(bytes);
         hasher.finish()
+    }
+
+    /// Of its hex digits, in either case; `None` when they are not 64 of them.
+    pub fn from_hex(hex: &str) -> Option<Digest> {
+        let hex = hex.to_ascii_lowercase();
+        is_hex(&hex, 64).then_some(Digest(hex))
     }
 
     /// The hex digits alone.
@@ -45,10 +52,33 @@ impl FromStr for Digest {
             Some((other, _)) => return Err(format!("digest algorithm '{}' is not supported", other.escape_debug())),
             None => return Err(format!("'{}' is no digest", text.escape_debug())),
         };
-        if hex.len() == 64 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+        if is_hex(hex, 64) {
             return Ok(Digest(hex.to_owned()));
         }
         Err(format!("'{}' is no sha256 digest: 64 lower-case hex digits are", text.escape_debug()))
+    }
+}
+
+/// Whether a text is that many lower-case hex digits.
+fn is_hex(text: &str, digits: usize) -> bool {
+    text.len() == digits && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// A checked SHA-512: 128 lower-case hex digits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sha512(String);
+
+impl Sha512 {
+    /// Of its hex digits, in either case; `None` when they are not 128 of them.
+    pub fn from_hex(hex: &str) -> Option<Sha512> {
+        let hex = hex.to_ascii_lowercase();
+        is_hex(&hex, 128).then_some(Sha512(hex))
+    }
+}
+
+impl fmt::Display for Sha512 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sha512:{}", self.0)
     }
 }
 
@@ -91,14 +121,44 @@ impl Hasher {
     }
     /// The digest of all of them.
     pub fn finish(self) -> Digest {
-        use fmt::Write;
-        let mut hex = String::with_capacity(64);
-        for byte in self.0.finish().as_ref() {
-            // Writing to a String cannot fail.
-            let _ = write!(hex, "{byte:02x}");
-        }
-        Digest(hex)
+        Digest(hex_of(self.0))
     }
+}
+
+/// As [`Hasher`], for SHA-512.
+pub struct Hasher512(Context);
+
+impl fmt::Debug for Hasher512 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Hasher512")
+    }
+}
+
+impl Default for Hasher512 {
+    fn default() -> Self {
+        Hasher512(Context::new(&SHA512))
+    }
+}
+
+impl Hasher512 {
+    /// More bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+    /// The digest of all of them.
+    pub fn finish(self) -> Sha512 {
+        Sha512(hex_of(self.0))
+    }
+}
+
+fn hex_of(context: Context) -> String {
+    use fmt::Write;
+    let mut hex = String::new();
+    for byte in context.finish().as_ref() {
+        // Writing to a String cannot fail.
+        let _ = write!(hex, "{byte:02x}");
+    }
+    hex
 }
 
 #[cfg(test)]
@@ -114,5 +174,17 @@ mod tests {
             assert!(bad.parse::<Digest>().is_err(), "{bad}");
         }
         assert!(format!("sha512:{}", "0".repeat(128)).parse::<Digest>().unwrap_err().contains("sha512"));
+    }
+
+    /// Source: FIPS 180-2, appendix C.1, the message "abc".
+    #[test]
+    fn sha512() {
+        let abc = "ddaf35a193617abacc417349ae20413112e6fa4e89a97ea20a9eeee64b55d39a\
+                   2192992a274fc1a836ba3c23a3feebbd454d4423643ce80e2a9ac94fa54ca49f";
+        let mut hasher = Hasher512::default();
+        hasher.update(b"a");
+        hasher.update(b"bc");
+        assert_eq!(hasher.finish(), Sha512::from_hex(&abc.to_uppercase()).unwrap());
+        assert!(Sha512::from_hex(&abc[1..]).is_none() && Digest::from_hex(abc).is_none());
     }
 }

@@ -4,12 +4,18 @@
 //! done by whoever runs the image.
 
 pub mod catalogue;
+pub mod checksums;
 pub mod digest;
+pub mod fetch;
 pub mod net;
 pub mod oci;
 pub mod platform;
+pub mod raspios;
 pub mod reference;
+pub mod sources;
+pub mod streams;
 pub mod tarball;
+pub mod template;
 pub mod unpack;
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 
 use std::future::Future;
 use std::pin::pin;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::future::{Either, select};
 use tokio::runtime::Runtime;
@@ -68,9 +68,23 @@ pub fn builder() -> reqwest::ClientBuilder {
     reqwest::Client::builder().user_agent(AGENT).connect_timeout(CONNECT).read_timeout(SILENCE)
 }
 
-/// A client for plain downloads.
-pub fn client() -> Result<reqwest::Client> {
-    builder().build().map_err(|e| Error::Unreachable { place: "the network".into(), why: innermost(&e) })
+/// How many redirects are followed.
+const REDIRECTS: usize = 10;
+
+/// A client for plain downloads. What began encrypted is not led away from that.
+pub fn client(connect: Duration, silence: Duration) -> Result<reqwest::Client> {
+    let follow = reqwest::redirect::Policy::custom(|attempt| {
+        let encrypted = attempt.previous().last().is_some_and(|from| from.scheme() == "https");
+        if encrypted && attempt.url().scheme() != "https" {
+            attempt.error("it redirects to a place without encryption")
+        } else if attempt.previous().len() > REDIRECTS {
+            attempt.error("it redirects again and again")
+        } else {
+            attempt.follow()
+        }
+    });
+    let builder = builder().connect_timeout(connect).read_timeout(silence).redirect(follow);
+    builder.build().map_err(|e| Error::Unreachable { place: "the network".into(), why: innermost(&e) })
 }
 
 /// The last in a chain of causes: the one that says what happened ("Connection refused (os error 111)").
@@ -86,10 +100,35 @@ pub fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
     }
 }
 
-/// How long a server asks to wait (RFC 9110, 10.2.3), where it says so in seconds; the other form, a date, is not obeyed.
+/// How long a server asks to wait (RFC 9110, 10.2.3), in seconds or until a date.
 pub fn retry_after(headers: &reqwest::header::HeaderMap) -> Option<Duration> {
     let text = headers.get(reqwest::header::RETRY_AFTER)?.to_str().ok()?;
-    text.trim().parse().ok().map(Duration::from_secs)
+    wait_said(text, SystemTime::now())
+}
+
+/// How long to wait: a number of seconds, or a date (RFC 9110, 10.2.3).
+fn wait_said(text: &str, now: SystemTime) -> Option<Duration> {
+    let text = text.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let then = UNIX_EPOCH + Duration::from_secs(http_date(text)?);
+    Some(then.duration_since(now).unwrap_or_default())
+}
+
+/// `Sun, 06 Nov 1994 08:49:37 GMT` in seconds since 1970 (RFC 9110, 5.6.7: the one form that may be sent).
+fn http_date(text: &str) -> Option<u64> {
+    const MONTHS: &str = "JanFebMarAprMayJunJulAugSepOctNovDec";
+    let words: Vec<&str> = text.split_once(", ")?.1.split([' ', ':']).collect();
+    let [day, month, year, hour, minute, second, "GMT"] = words.as_slice() else { return None };
+    let number = |text: &str| text.parse::<u64>().ok();
+    let month = MONTHS.find(month).filter(|at| at % 3 == 0)? as u64 / 3;
+    let (year, day) =
+        (number(year).filter(|y| (1970..10_000).contains(y))?, number(day).filter(|d| (1..=31).contains(d))?);
+    // Days before the month, in a year that begins in March so that a leap day comes last.
+    let (year, month) = if month < 2 { (year - 1, month + 10) } else { (year, month - 2) };
+    let days = year * 365 + year / 4 - year / 100 + year / 400 + (month * 153 + 2) / 5 + day - 1 - 719_468;
+    Some(((days * 24 + number(hour)?) * 60 + number(minute)?) * 60 + number(second)?)
 }
 
 /// Where the part begins that came (`bytes 100-199/200`: 100).
@@ -100,12 +139,43 @@ pub fn range_start(headers: &reqwest::header::HeaderMap) -> Option<u64> {
 
 /// Waits before the try with this number (1 is the first repetition). Errors: a signal has come.
 pub fn pause(attempt: u32) -> Result<()> {
-    let end = std::time::Instant::now() + Duration::from_millis(200 << attempt.min(5));
+    sleep(Duration::from_millis(200 << attempt.min(5)))
+}
+
+/// Waits. Errors: a signal has come.
+pub fn sleep(time: Duration) -> Result<()> {
+    let end = std::time::Instant::now() + time;
     loop {
         check_signal()?;
         match end.saturating_duration_since(std::time::Instant::now()) {
             Duration::ZERO => return Ok(()),
             left => std::thread::sleep(left.min(LOOK)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_and_seconds() {
+        // Source: date -u -d @N '+%a, %d %b %Y %H:%M:%S GMT'.
+        for (text, want) in [
+            ("Sun, 06 Nov 1994 08:49:37 GMT", Some(784_111_777)),
+            ("Thu, 01 Jan 1970 00:00:00 GMT", Some(0)),
+            ("Tue, 29 Feb 2000 23:59:59 GMT", Some(951_868_799)),
+            ("Wed, 01 Mar 2023 00:00:00 GMT", Some(1_677_628_800)),
+            ("Sunday, 06-Nov-94 08:49:37 GMT", None),
+            ("Sun, 06 ovD 1994 08:49:37 GMT", None),
+            ("", None),
+        ] {
+            assert_eq!(http_date(text), want, "{text}");
+        }
+        let now = UNIX_EPOCH + Duration::from_secs(784_111_770);
+        assert_eq!(wait_said("7", now), Some(Duration::from_secs(7)));
+        assert_eq!(wait_said("Sun, 06 Nov 1994 08:49:37 GMT", now), Some(Duration::from_secs(7)));
+        assert_eq!(wait_said("Sun, 06 Nov 1993 08:49:37 GMT", now), Some(Duration::ZERO));
+        assert_eq!(wait_said("soon", now), None);
     }
 }

@@ -32,6 +32,42 @@ pub fn normal(architecture: &str, variant: Option<&str>) -> (String, Option<Stri
     (architecture.to_owned(), variant)
 }
 
+/// Debian's names of architectures beside OCI's: of Ubuntu, linuxcontainers and Raspberry Pi OS, too. Source: dpkg's cputable.
+const DEBIAN: &[(&str, &str, Option<&str>)] = &[
+    ("amd64", "amd64", None),
+    ("arm64", "arm64", None),
+    ("armel", "arm", Some("v5")),
+    ("armhf", "arm", Some("v7")),
+    ("i386", "386", None),
+    ("loong64", "loong64", None),
+    ("mips64el", "mips64le", None),
+    ("ppc64el", "ppc64le", None),
+    ("riscv64", "riscv64", None),
+    ("s390x", "s390x", None),
+];
+
+/// The platform that Debian calls `name`; kernels' names are known, too (`aarch64`).
+pub fn of_debian(name: &str) -> Option<Platform> {
+    let name = match name {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "i686" => "i386",
+        "armv7l" => "armhf",
+        "ppc64le" => "ppc64el",
+        "loongarch64" => "loong64",
+        other => other,
+    };
+    let (_, architecture, variant) = DEBIAN.iter().find(|(debian, ..)| *debian == name)?;
+    Some(Platform { architecture: (*architecture).into(), os: "linux".into(), variant: variant.map(Into::into) })
+}
+
+/// What Debian calls a platform in the form of [`of_debian`].
+pub fn debian_name(platform: &Platform) -> Option<&'static str> {
+    let same =
+        |(_, a, v): &&(&str, &str, Option<&str>)| *a == platform.architecture && *v == platform.variant.as_deref();
+    DEBIAN.iter().find(same).map(|(debian, ..)| *debian)
+}
+
 /// How well `platform` answers `wanted`: the position of the entry it meets; `None` when it meets none.
 /// An arm image that names no variant may be any: it comes after those that do (the ELF files tell in the end).
 pub fn rank(platform: &Platform, wanted: Wanted<'_>) -> Option<usize> {

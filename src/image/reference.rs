@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use oci_distribution::Reference;
 
-use super::{Error, Result, catalogue};
+use super::{Error, Result, catalogue, raspios, streams};
 
 /// What a word names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +23,10 @@ pub enum ImageRef {
     Path(PathBuf),
     /// `http://…` or `https://…`: a tarball.
     Url(String),
+    /// `images:DISTRO/RELEASE…`: an image of linuxcontainers.org or a server like it.
+    Streams(streams::Name),
+    /// `raspios/RELEASE…`: Raspberry Pi OS.
+    Raspios(raspios::Name),
     /// A label of the catalogue, in its main spelling.
     Label(&'static str),
     /// An image in a registry.
@@ -46,6 +50,9 @@ pub fn parse(word: &str) -> Result<ImageRef> {
             None => {}
         }
     }
+    if let Some(name) = streams::Name::parse(word) {
+        return name.map(ImageRef::Streams).map_err(|why| bad(word, &why));
+    }
     if is_path(word) {
         return Ok(ImageRef::Path(PathBuf::from(word)));
     }
@@ -59,6 +66,9 @@ pub fn parse(word: &str) -> Result<ImageRef> {
                 &format!("'{}' is no scheme that is known here: use http or https", other.escape_debug()),
             )),
         };
+    }
+    if let Some(name) = raspios::Name::parse(word) {
+        return name.map(ImageRef::Raspios).map_err(|why| bad(word, &why));
     }
     if let Some(row) = catalogue::lookup(word) {
         return Ok(ImageRef::Label(&row.label));
@@ -240,6 +250,8 @@ impl fmt::Display for ImageRef {
             ImageRef::DockerArchive(rest) => write!(f, "docker-archive:{rest}"),
             ImageRef::Path(path) => path.display().fmt(f),
             ImageRef::Url(url) => f.write_str(url),
+            ImageRef::Streams(name) => name.fmt(f),
+            ImageRef::Raspios(name) => name.fmt(f),
             ImageRef::Label(label) => f.write_str(label),
             ImageRef::Registry(reference) => f.write_str(&reference.whole()),
         }

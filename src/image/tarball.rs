@@ -1,22 +1,23 @@
 //! A tarball as an image of one layer: a file, or a URL. What a newcomer would get wrong: the layer's key is the digest of the
-//! file as it came (packed), which is known only when all of it has been read; so it is unpacked first and named then.
+//! file as it came (packed), which is known only when all of it has been read; so it is unpacked first and named then. That
+//! is also why nothing here is ever written twice: what arrives is hashed, checked and unpacked in one go.
 
 use std::fs::File;
-use std::io::{self, Seek, SeekFrom, Write};
+use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use futures_util::StreamExt;
-use reqwest::StatusCode;
-use reqwest::header::{ETAG, HeaderMap, IF_RANGE, LAST_MODIFIED, RANGE};
-use serde::{Deserialize, Serialize};
-
-use super::{Digest, Error, Result, net, unpack};
-use crate::domain::{ImageConfig, Report, Step};
+use super::checksums::{self, Expect};
+use super::digest::{Hasher512, Sha512};
+use super::fetch::{Patience, Spool, Stream, Web};
+use super::{Digest, Error, Result, reference, unpack};
+use crate::domain::{ImageConfig, Platform, Report};
 use crate::store::Store;
 use crate::store::images::{self, Entry};
-use crate::store::layers::{self, Claimed, Meta};
-use crate::sys::fs;
+use crate::store::layers::{self, Claim, Claimed, Meta};
+
+/// How often a download is begun anew because its content changed in the middle.
+const ANEW: u32 = 2;
 
 /// The tarball at `path` (absolute): what is stored of it when the file has not changed, else unpacked now; and whether it was.
 pub fn from_file(store: &Store, path: &Path, force: bool, report: &dyn Report) -> Result<(Entry, bool)> {
@@ -34,32 +35,130 @@ pub fn from_file(store: &Store, path: &Path, force: bool, report: &dyn Report) -
         Claimed::There(entry) => return Ok((entry, false)),
         Claimed::Mine(claim) => claim,
     };
-    let entry = unpack_file(store, &claim, &mut file, meta.size(), &shown, Some(stamp.clone()), report)?;
+    let expect = checksums::beside_file(path)?;
+    let size = Some(meta.size());
+    let from = Arriving { reader: &mut file, size, expect: &expect, shown: &shown, stamp: Some(stamp.clone()) };
+    let entry = unpack_stream(store, &claim, from, report)?;
     keep(store, &shown, &entry)?;
     Ok((entry, true))
 }
 
-/// The tarball at `url`: what is stored of it unless `force`, else downloaded (going on where an earlier try stopped).
-pub fn from_url(store: &Store, url: &str, force: bool, report: &dyn Report) -> Result<(Entry, bool)> {
-    let fresh = || stored(store, url, |_| !force);
-    let waiting = || report.note(&format!("another pronto is fetching {url}: waiting for it"));
-    let claim = match layers::claim(store, &claim_name(url), fresh, waiting)? {
+/// The tarball at `word`, a URL with a pin or without: what is stored of it unless `force`, else downloaded (going on where an
+/// earlier try stopped).
+pub fn from_url(store: &Store, word: &str, force: bool, report: &dyn Report) -> Result<(Entry, bool)> {
+    let (url, pin) = checksums::pinned(word)?;
+    let fresh = || stored(store, word, |_| !force);
+    let waiting = || report.note(&format!("another pronto is fetching {word}: waiting for it"));
+    let claim = match layers::claim(store, &claim_name(word), fresh, waiting)? {
         Claimed::There(entry) => return Ok((entry, false)),
         Claimed::Mine(claim) => claim,
     };
-    let partial = Partial::open(store, url)?;
-    let download = partial.download(report).inspect_err(|_| partial.forget_if_empty())?;
-    let (mut file, stamp) = (download.file, download.stamp);
-    file.seek(SeekFrom::Start(0)).map_err(Error::io("cannot read the download"))?;
-    let size = file.metadata().map_err(Error::io("cannot read the download"))?.len();
-    let entry = unpack_file(store, &claim, &mut file, size, url, stamp, report);
-    // Complete, so there is nothing to go on with: a good one is unpacked, a bad one must not be used again.
-    if !matches!(&entry, Err(e) if e.is_disk_full()) {
-        partial.remove();
+    let web = Web::new(Patience::default())?;
+    let expect = if pin.is_firm() { pin } else { checksums::beside_url(&web, url, report)? };
+    let remote = Remote { key: word, reference: word, platform: None, url, expect: &expect, stamp: None };
+    Ok((download(store, &claim, &web, &remote, report)?, true))
+}
+
+/// A file on a server.
+#[derive(Debug, Clone)]
+struct Remote<'a> {
+    /// What it is fetched for; one at a time (the claim's holder) fetches under a key.
+    key: &'a str,
+    /// What it is recorded as, and for which platform.
+    reference: &'a str,
+    platform: Option<&'a Platform>,
+    url: &'a str,
+    expect: &'a Expect,
+    /// What tells whether the source is still the same; when there is none, what the server says.
+    stamp: Option<String>,
+}
+
+/// An image for one platform, found in an index.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// The reference under which all its platforms are stored.
+    pub reference: String,
+    /// Which one it is.
+    pub platform: Platform,
+    /// Where it is.
+    pub url: String,
+    /// What it must turn out to be.
+    pub expect: Expect,
+    /// What tells it from a later one; none when that is not known, so that it is fetched.
+    pub stamp: Option<String>,
+}
+
+/// What is stored of an image that was found in an index, if it is the same one, else fetched now; and whether it was.
+pub fn obtain(store: &Store, web: &Web, found: &Found, report: &dyn Report) -> Result<(Entry, bool)> {
+    let Found { reference, platform, expect, stamp, .. } = found;
+    let same = |e: &Entry| e.platform.as_ref() == Some(platform) && stamp.is_some() && e.stamp == *stamp;
+    let key = format!("{reference} {platform}");
+    let waiting = || report.note(&format!("another pronto is fetching {key}: waiting for it"));
+    let claim = match layers::claim(store, &claim_name(&key), || stored(store, reference, same), waiting)? {
+        Claimed::There(entry) => return Ok((entry, false)),
+        Claimed::Mine(claim) => claim,
+    };
+    let (url, platform, stamp) = (&found.url, Some(platform), stamp.clone());
+    let remote = Remote { key: &key, reference, platform, url, expect, stamp };
+    Ok((download(store, &claim, web, &remote, report)?, true))
+}
+
+/// Downloads and unpacks in one go, and records what came of it. What has arrived is let go only then: having a layer last may take as
+/// long as fetching it, and who is killed meanwhile has a successor.
+fn download(store: &Store, claim: &Claim, web: &Web, what: &Remote<'_>, report: &dyn Report) -> Result<Entry> {
+    let expect = what.expect;
+    let promised = [expect.sha256.as_ref(), expect.content.as_ref()].map(|d| d.map(Digest::hex).unwrap_or_default());
+    let long = expect.sha512.as_ref().map(Sha512::to_string).unwrap_or_default();
+    let identity = format!("{} {} {long}", what.url, promised.join(" "));
+    let (mut anew, mut room) = (0, true);
+    loop {
+        let spool = match room {
+            true => Spool::open(store, what.key, identity.trim_end(), expect.is_firm()),
+            false => Spool::none(store, what.key),
+        };
+        let resumed = spool.have() > 0;
+        let mut stream = Stream::open(web.url(what.url), spool, web.patience)?;
+        let got = unpack_arriving(store, claim, &mut stream, what, report);
+        let changed = stream.changed();
+        stream.close(got.as_ref().err());
+        match got {
+            // What an earlier process left may have been damaged since: then it was not the server's fault.
+            Err(error) if anew < ANEW && (changed || (resumed && is_damage(&error))) => {
+                anew += 1;
+                report.note(&format!("{}: {error}: beginning anew", what.url));
+            }
+            // The spool may be what was too much.
+            Err(error) if room && error.is_disk_full() => {
+                room = false;
+                report.note(&format!("{}: the disk is full: beginning anew without keeping what arrives", what.url));
+            }
+            other => return other,
+        }
     }
-    let entry = entry?;
-    keep(store, url, &entry)?;
-    Ok((entry, true))
+}
+
+fn unpack_arriving(
+    store: &Store,
+    claim: &Claim,
+    stream: &mut Stream<super::fetch::Url<'_>>,
+    what: &Remote<'_>,
+    report: &dyn Report,
+) -> Result<Entry> {
+    let size = stream.total();
+    if let (Some(wanted), Some(found)) = (what.expect.size, size) {
+        if wanted != found {
+            return Err(Error::WrongSize { what: what.url.to_owned(), wanted, found });
+        }
+    }
+    let stamp = what.stamp.clone().or_else(|| stream.validator().map(str::to_owned));
+    let from = Arriving { reader: stream, size, expect: what.expect, shown: what.url, stamp };
+    let entry = Entry { platform: what.platform.cloned(), ..unpack_stream(store, claim, from, report)? };
+    keep(store, what.reference, &entry)?;
+    Ok(entry)
+}
+
+fn is_damage(error: &Error) -> bool {
+    matches!(error, Error::WrongDigest { .. } | Error::WrongSize { .. } | Error::Malformed { .. })
 }
 
 /// What is stored of a tarball, whole and good enough.
@@ -85,25 +184,55 @@ fn claim_name(reference: &str) -> String {
     format!("source-{}", Digest::of(reference.as_bytes()).hex())
 }
 
+/// Has the layers last, and records the entry under its reference.
 fn keep(store: &Store, reference: &str, entry: &Entry) -> Result<()> {
     layers::settle(store, &entry.layers)?;
     if images::put(store, reference, entry.clone())? { Ok(()) } else { Err(vanished(reference)) }
 }
 
-fn unpack_file(
-    store: &Store,
-    claim: &layers::Claim,
-    file: &mut File,
-    size: u64,
-    shown: &str,
-    stamp: Option<String>,
-    report: &dyn Report,
-) -> Result<Entry> {
+/// An image's file as it arrives.
+pub struct Arriving<'a> {
+    /// Its bytes. A failing read may carry an [`Error`] inside the `io::Error`.
+    pub reader: &'a mut (dyn Read + Send),
+    /// How many bytes will probably come, for the user.
+    pub size: Option<u64>,
+    /// What was promised.
+    pub expect: &'a Expect,
+    /// Its path or URL.
+    pub shown: &'a str,
+    /// What tells whether the source is still the same.
+    pub stamp: Option<String>,
+}
+
+impl std::fmt::Debug for Arriving<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Arriving").field("shown", &self.shown).field("size", &self.size).finish_non_exhaustive()
+    }
+}
+
+/// Unpacks what arrives into the claim's layer and publishes it under its digest; the entry says no platform. Errors: what the reader
+/// said; a broken promise ([`Error::WrongDigest`], [`Error::WrongSize`]), in preference to what it made of the archive; a
+/// malformed archive; the host's files. Nothing is kept then.
+pub fn unpack_stream(store: &Store, claim: &Claim, from: Arriving<'_>, report: &dyn Report) -> Result<Entry> {
     layers::sweep(store)?;
-    let step = report.begin(&format!("unpacking {shown}"), Some(size));
-    let what = format!("tarball {}", shown.escape_debug());
-    let job = unpack::Job { what: &what, source: file, size: None, digest: None, diff_id: None, step: step.as_ref() };
-    let unpacked = unpack::unpack(job, &claim.directory()?)?;
+    let doing = if reference::is_path(from.shown) { "unpacking" } else { "fetching" };
+    let step = report.begin(&format!("{doing} {}", from.shown), from.size);
+    let what = format!("tarball {}", from.shown.escape_debug());
+    let expect = from.expect;
+    let mut checked = Checked::new(from.reader, expect.sha512.as_ref(), &what);
+    let job = unpack::Job {
+        what: &what,
+        source: &mut checked,
+        size: expect.size,
+        digest: expect.sha256.as_ref(),
+        diff_id: expect.content.as_ref(),
+        step: step.as_ref(),
+    };
+    let unpacked = match unpack::unpack(job, &claim.directory()?) {
+        Err(error @ Error::Malformed { .. }) => return Err(checked.verdict().err().unwrap_or(error)),
+        other => other?,
+    };
+    checked.verdict()?;
     super::note_lost(&what, &unpacked, report);
     let key = unpacked.digest.hex().to_owned();
     claim.publish(
@@ -119,177 +248,44 @@ fn unpack_file(
         config: ImageConfig::default(),
         pulled: super::now(),
         size: unpacked.size,
-        stamp,
+        stamp: from.stamp,
     })
 }
 
-/// A download that can go on: the bytes so far, and what tells that the file is still the same.
-struct Partial {
-    url: String,
-    data: PathBuf,
-    state: PathBuf,
+/// Computes a SHA-512 as bytes go by, where one was promised.
+struct Checked<'a> {
+    source: &'a mut (dyn Read + Send),
+    hasher: Option<(Hasher512, &'a Sha512)>,
+    what: &'a str,
 }
 
-/// What is known of a file that was begun.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct State {
-    url: String,
-    /// A strong ETag or a date, for If-Range (RFC 9110, 13.1.5).
-    validator: Option<String>,
-}
-
-struct Download {
-    file: File,
-    stamp: Option<String>,
-}
-
-/// Why a transfer stopped: for good, or worth another try.
-enum Stop {
-    Fatal(Error),
-    Again(String),
-}
-
-impl Partial {
-    fn open(store: &Store, url: &str) -> Result<Partial> {
-        let dir = store.partial();
-        fs::private_dir(&dir).map_err(Error::io(format!("cannot make {}", dir.display())))?;
-        let name = Digest::of(url.as_bytes());
-        let data = dir.join(format!("{}.part", name.hex()));
-        Ok(Partial { url: url.to_owned(), data, state: dir.join(format!("{}.json", name.hex())) })
+impl<'a> Checked<'a> {
+    fn new(source: &'a mut (dyn Read + Send), promise: Option<&'a Sha512>, what: &'a str) -> Checked<'a> {
+        Checked { source, hasher: promise.map(|p| (Hasher512::default(), p)), what }
     }
 
-    fn remove(&self) {
-        let _ = std::fs::remove_file(&self.data);
-        let _ = std::fs::remove_file(&self.state);
-    }
-
-    fn forget_if_empty(&self) {
-        if std::fs::metadata(&self.data).is_ok_and(|meta| meta.len() == 0) {
-            self.remove();
+    /// Reads what is left, and compares.
+    fn verdict(mut self) -> Result<()> {
+        if self.hasher.is_none() {
+            return Ok(());
         }
-    }
-
-    fn load(&self) -> State {
-        let text = std::fs::read(&self.state).unwrap_or_default();
-        serde_json::from_slice(&text).ok().filter(|s: &State| s.url == self.url).unwrap_or_default()
-    }
-
-    fn download(&self, report: &dyn Report) -> Result<Download> {
-        let cannot = || Error::io(format!("cannot write {}", self.data.display()));
-        let file = File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(&self.data);
-        let mut file = file.map_err(cannot())?;
-        let mut state = self.load();
-        let runtime = net::runtime()?;
-        let client = net::client()?;
-        let mut step: Option<Box<dyn Step>> = None;
-        let mut failures = 0;
-        loop {
-            let have = if state.validator.is_some() { file.seek(SeekFrom::End(0)).map_err(cannot())? } else { 0 };
-            let transfer = self.transfer(&client, &mut file, have, &mut state, &mut step, report);
-            match net::wait_for(&runtime, transfer)? {
-                Ok(()) => break,
-                Err(Stop::Fatal(error)) => return Err(error),
-                Err(Stop::Again(why)) => {
-                    let now = file.seek(SeekFrom::End(0)).map_err(cannot())?;
-                    failures = if now > have { 1 } else { failures + 1 };
-                    if failures > net::RETRIES {
-                        return Err(Error::Unreachable { place: self.host(), why });
-                    }
-                    net::pause(failures)?;
-                }
-            }
+        io::copy(&mut self, &mut io::sink()).map_err(|e| unpack::carried(e, self.what))?;
+        let Some((hasher, promise)) = self.hasher else { return Ok(()) };
+        let found = hasher.finish();
+        if found == *promise {
+            return Ok(());
         }
-        if let Some(step) = step {
-            step.done("");
-        }
-        Ok(Download { file, stamp: state.validator })
-    }
-
-    /// One request, to its end. What arrived stays in the file whatever happens.
-    async fn transfer(
-        &self,
-        client: &reqwest::Client,
-        file: &mut File,
-        have: u64,
-        state: &mut State,
-        step: &mut Option<Box<dyn Step>>,
-        report: &dyn Report,
-    ) -> std::result::Result<(), Stop> {
-        let mut request = client.get(&self.url);
-        if let (Some(validator), 1..) = (&state.validator, have) {
-            request = request.header(RANGE, format!("bytes={have}-")).header(IF_RANGE, validator);
-        }
-        // A server that never answered is not asked again: the word may be wrong, or the network down.
-        let silent = step.is_none();
-        let again = |e: reqwest::Error| {
-            let why = net::innermost(&e);
-            if e.is_builder() || e.is_redirect() {
-                Stop::Fatal(self.refused(why))
-            } else if silent && e.is_connect() {
-                Stop::Fatal(Error::Unreachable { place: self.host(), why })
-            } else {
-                Stop::Again(why)
-            }
-        };
-        let response = request.send().await.map_err(again)?;
-        let from = match response.status() {
-            StatusCode::PARTIAL_CONTENT if net::range_start(response.headers()) == Some(have) => have,
-            StatusCode::OK => 0,
-            StatusCode::RANGE_NOT_SATISFIABLE | StatusCode::PARTIAL_CONTENT => {
-                // Nothing after what we have, or another part than was asked for: begin anew.
-                *state = State::default();
-                return Err(Stop::Again("it does not go on where it stopped".into()));
-            }
-            StatusCode::NOT_FOUND | StatusCode::GONE => {
-                let why = String::new();
-                return Err(Stop::Fatal(Error::NotFound { what: self.url.clone(), place: self.host(), why }));
-            }
-            status if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
-                return Err(Stop::Again(status.to_string()));
-            }
-            status => return Err(Stop::Fatal(self.refused(status.to_string()))),
-        };
-        let length = response.content_length();
-        let fatal =
-            |e: io::Error| Stop::Fatal(Error::Io { what: format!("cannot write {}", self.data.display()), source: e });
-        if from == 0 {
-            *state = State { url: self.url.clone(), validator: validator(response.headers()) };
-            file.set_len(0).map_err(fatal)?;
-            let text = serde_json::to_vec(state).unwrap_or_default();
-            fs::write_volatile(&self.state, &text, 0o600).map_err(fatal)?;
-        }
-        file.seek(SeekFrom::Start(from)).map_err(fatal)?;
-        let total = length.map(|length| from + length);
-        if step.is_none() {
-            let begun = report.begin(&format!("fetching {}", self.url), total);
-            begun.advance(from);
-            *step = Some(begun);
-        }
-        let mut body = response.bytes_stream();
-        while let Some(piece) = body.next().await {
-            let piece = piece.map_err(again)?;
-            file.write_all(&piece).map_err(fatal)?;
-            if let Some(step) = &step {
-                step.advance(piece.len() as u64);
-            }
-        }
-        Ok(())
-    }
-
-    fn host(&self) -> String {
-        reqwest::Url::parse(&self.url)
-            .ok()
-            .and_then(|u| u.host_str().map(str::to_owned))
-            .unwrap_or_else(|| self.url.clone())
-    }
-
-    fn refused(&self, why: String) -> Error {
-        Error::Refused { what: self.url.clone(), place: self.host(), why }
+        let (wanted, found) = (promise.to_string(), found.to_string());
+        Err(Error::WrongDigest { what: self.what.to_owned(), wanted, found })
     }
 }
 
-/// What If-Range may carry: an ETag that is not weak, else a date.
-fn validator(headers: &HeaderMap) -> Option<String> {
-    let text = |name| headers.get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
-    text(ETAG).filter(|tag| !tag.starts_with("W/")).or_else(|| text(LAST_MODIFIED))
+impl Read for Checked<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.source.read(buffer)?;
+        if let Some((hasher, _)) = &mut self.hasher {
+            hasher.update(&buffer[..n]);
+        }
+        Ok(n)
+    }
 }

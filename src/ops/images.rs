@@ -5,10 +5,10 @@
 
 use super::provision::bootstrap;
 use super::{Ctx, Error, Result};
-use crate::domain::{Artifact, ImageConfig, Layer};
+use crate::domain::{Artifact, ImageConfig, Layer, Platform};
 use crate::image::catalogue::{self, Source};
 use crate::image::oci::{self, Ask, DockerArchive, Layout, Pulled as Fetched, Registry};
-use crate::image::{self, ImageRef, platform, reference, tarball};
+use crate::image::{self, ImageRef, platform, raspios, reference, streams, tarball, template};
 use crate::store::images::Entry;
 use crate::store::layers;
 
@@ -83,6 +83,21 @@ pub fn obtain_as(ctx: &Ctx, word: &str, wish: &Wish<'_>) -> Result<Pulled> {
             let archive = DockerArchive::open(&text).map_err(cannot)?;
             from_disk(ctx, &archive, archive.reference(), wanted).map_err(cannot)
         }
+        ImageRef::Streams(name) => {
+            let (reference, said) = (name.reference(), said(name.platform.as_ref()));
+            let wanted = agreed(&reference, said.as_ref(), wish.platforms, &host).map_err(cannot)?;
+            let (entry, fetched) =
+                streams::obtain(&ctx.store, &name, wanted, wish.ask != Ask::Present, report).map_err(cannot)?;
+            Ok(pulled(reference, &entry, fetched))
+        }
+        ImageRef::Raspios(name) => {
+            let (reference, said) = (name.reference(), said(name.platform.as_ref()));
+            let usual = raspios::usual();
+            let wanted = agreed(&reference, said.as_ref(), wish.platforms, &usual).map_err(cannot)?;
+            let (entry, fetched) =
+                raspios::obtain(&ctx.store, &name, wanted, wish.ask != Ask::Present, report).map_err(cannot)?;
+            Ok(pulled(reference, &entry, fetched))
+        }
         ImageRef::Registry(reference) => {
             let got = from_registry(ctx, &reference, wanted, wish.ask).map_err(cannot)?;
             Ok(pulled(reference.whole(), &got.entry, got.fetched))
@@ -93,6 +108,26 @@ pub fn obtain_as(ctx: &Ctx, word: &str, wish: &Wish<'_>) -> Result<Pulled> {
             from_catalogue(ctx, row, wanted, wish)
         }
     }
+}
+
+fn said(platform: Option<&Platform>) -> Option<(String, Option<String>)> {
+    platform.map(|p| (p.architecture.clone(), p.variant.clone()))
+}
+
+/// The platforms to look for when the word itself may say one. Errors: it says another than was asked for.
+fn agreed<'a>(
+    word: &str,
+    said: Option<&'a (String, Option<String>)>,
+    asked: Platforms<'a>,
+    usual: platform::Wanted<'a>,
+) -> image::Result<platform::Wanted<'a>> {
+    let Some(said) = said else { return Ok(asked.unwrap_or(usual)) };
+    let one = Platform { architecture: said.0.clone(), os: "linux".into(), variant: said.1.clone() };
+    if let Some(asked) = asked.filter(|asked| platform::rank(&one, asked).is_none()) {
+        let (what, wanted) = (word.to_owned(), platform::wanted_text(asked));
+        return Err(image::Error::NoPlatform { what, wanted, available: one.to_string() });
+    }
+    Ok(std::slice::from_ref(said))
 }
 
 /// Looking into files costs nothing, so they are always asked.
@@ -124,7 +159,7 @@ fn from_catalogue(ctx: &Ctx, row: &catalogue::Row, wanted: platform::Wanted<'_>,
     if wish.ask != Ask::Anew {
         for source in &row.sources {
             if let Some(entry) = oci::stored(&ctx.store, &stored_as(source), wanted)? {
-                if wish.ask == Ask::Present || !matches!(source, Source::Oci(_)) {
+                if wish.ask == Ask::Present || matches!(source, Source::Bootstrap(_)) {
                     return Ok(pulled(label.clone(), &entry, false));
                 }
                 asked = Some(source);
@@ -157,6 +192,13 @@ enum Unusable {
     TakeNext(image::Error),
 }
 
+fn unusable(word: &str, error: image::Error) -> Unusable {
+    match error {
+        e if e.is_out_of_reach() || matches!(e, image::Error::NoPlatform { .. }) => Unusable::TakeNext(e),
+        e => Unusable::Fatal(failed(word, e)),
+    }
+}
+
 fn from_source(
     ctx: &Ctx,
     source: &Source,
@@ -164,18 +206,28 @@ fn from_source(
     wish: &Wish<'_>,
 ) -> std::result::Result<(Entry, bool), Unusable> {
     match source {
+        Source::Streams(path) => {
+            let word = format!("images:{path}");
+            let ImageRef::Streams(name) = reference::parse(&word).map_err(|e| Unusable::Fatal(failed(&word, e)))?
+            else {
+                return Err(Unusable::Fatal(Error::general(format!("the catalogue is wrong about '{word}'"))));
+            };
+            let got = streams::obtain(&ctx.store, &name, wanted, wish.ask != Ask::Present, ctx.report.as_ref());
+            got.map_err(|e| match e {
+                // An index of others' making that cannot be used is no reason to do without the sources that follow.
+                image::Error::Malformed { .. } => Unusable::TakeNext(e),
+                e => unusable(&word, e),
+            })
+        }
+        Source::Tarball(at) => template::obtain(&ctx.store, at, wanted, wish.ask != Ask::Present, ctx.report.as_ref())
+            .map_err(|e| unusable(&at.url, e)),
         Source::Oci(text) => {
             let fatal = |e| Unusable::Fatal(failed(text, e));
             let ImageRef::Registry(reference) = reference::parse(text).map_err(fatal)? else {
                 return Err(Unusable::Fatal(Error::general(format!("the catalogue is wrong about '{text}'"))));
             };
-            match from_registry(ctx, &reference, wanted, wish.ask) {
-                Ok(got) => Ok((got.entry, got.fetched)),
-                Err(e) if e.is_out_of_reach() || matches!(e, image::Error::NoPlatform { .. }) => {
-                    Err(Unusable::TakeNext(e))
-                }
-                Err(e) => Err(fatal(e)),
-            }
+            let got = from_registry(ctx, &reference, wanted, wish.ask).map_err(|e| unusable(text, e))?;
+            Ok((got.entry, got.fetched))
         }
         Source::Bootstrap(suite) => {
             let what = bootstrap::Wish { suite, platforms: wanted, mirror: wish.mirror, force: wish.ask == Ask::Anew };
@@ -187,6 +239,8 @@ fn from_source(
 fn stored_as(source: &Source) -> String {
     match source {
         Source::Oci(text) => text.clone(),
+        Source::Streams(path) => format!("images:{path}/default"),
+        Source::Tarball(at) => at.url.clone(),
         Source::Bootstrap(suite) => bootstrap::reference(suite),
     }
 }
@@ -293,7 +347,7 @@ pub fn pull_all(ctx: &Ctx, image: &str, force: bool) -> Result<Vec<Pulled>> {
             let sources = catalogue::lookup(label).into_iter().flat_map(|row| &row.sources);
             let named = sources.filter_map(|source| match source {
                 Source::Oci(text) => Some(text),
-                Source::Bootstrap(_) => None,
+                Source::Streams(_) | Source::Tarball(_) | Source::Bootstrap(_) => None,
             });
             let mut last = None;
             for text in named {

@@ -329,7 +329,7 @@ fn layers_named_in(path: &Path) -> Result<Vec<String>> {
 }
 
 /// Names this boot (random(4), `boot_id`); without it nothing young counts, which is safe.
-fn boot_id() -> Option<String> {
+pub fn boot_id() -> Option<String> {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     Some(text.trim().to_owned()).filter(|id| !id.is_empty())
 }

@@ -15,17 +15,24 @@ pub struct Store {
     root: PathBuf,
     run: PathBuf,
     cache: PathBuf,
+    settings: PathBuf,
 }
 
 impl Store {
     /// The store at `root` with everything below it, or the machine's own. No file is touched.
     pub fn at(root: Option<&Path>) -> Store {
         match root {
-            Some(root) => Store { root: root.to_owned(), run: root.join("run"), cache: root.join("cache") },
+            Some(root) => Store {
+                root: root.to_owned(),
+                run: root.join("run"),
+                cache: root.join("cache"),
+                settings: root.to_owned(),
+            },
             None => Store {
                 root: PathBuf::from("/var/lib/pronto"),
                 run: PathBuf::from("/run/pronto"),
                 cache: PathBuf::from("/var/cache/pronto"),
+                settings: PathBuf::from("/etc/pronto"),
             },
         }
     }
@@ -84,6 +91,10 @@ impl Store {
     pub fn cache(&self) -> &Path {
         &self.cache
     }
+    /// Which servers names of images lead to; written by people.
+    pub fn sources(&self) -> PathBuf {
+        self.settings.join("sources.toml")
+    }
     /// Blobs by digest.
     pub fn blobs(&self) -> PathBuf {
         self.root.join("blobs/sha256")
@@ -131,6 +142,10 @@ impl Store {
     /// Downloads in progress.
     pub fn partial(&self) -> PathBuf {
         self.cache.join("partial")
+    }
+    /// Copies of servers' indexes of images.
+    pub fn indexes(&self) -> PathBuf {
+        self.cache.join("indexes")
     }
 }
 

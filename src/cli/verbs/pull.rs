@@ -14,7 +14,9 @@ use crate::ops::{self, Ctx};
 
 /// Fetch an image into the store
 ///
-/// The digest is printed, where the image has one.
+/// The digest is printed, where the image has one. IMAGE is whatever create takes. A registry and an index of images are asked whether
+/// they have a newer one; a URL, and a label that may be bootstrapped, only with --force. A download that broke off goes on where
+/// it stopped.
 #[derive(Debug, Args)]
 pub struct Pull {
     /// The architecture, under any name it has (arm64, aarch64, linux/arm/v7, …)

@@ -112,7 +112,7 @@ fn row(reference: &str, entry: &Entry, all: &[(String, Entry)], sizes: &BTreeMap
 
 /// Everything that is known of a stored image, for each of its platforms or for `arch` alone. Errors: it is not stored.
 pub fn inspect(ctx: &Ctx, image: &str, arch: Option<&str>) -> Result<Vec<Document>> {
-    let chosen = chosen(arch)?;
+    let chosen = chosen(image, arch)?;
     let names = names_of(&ctx.store, image)?;
     let all = entries(&ctx.store)?;
     let sizes = sizes(&ctx.store, &all)?;
@@ -154,8 +154,14 @@ fn not_stored(image: &str, arch: Option<&str>) -> Error {
 }
 
 /// Which entries an architecture means; all, where none is given.
-fn chosen(arch: Option<&str>) -> Result<impl Fn(&Entry) -> bool> {
-    let wanted = arch.map(crate::ops::registry::platforms_named).transpose()?;
+fn chosen(image: &str, arch: Option<&str>) -> Result<impl Fn(&Entry) -> bool + use<>> {
+    let wanted = match (arch, reference::parse(image)) {
+        (Some(arch), _) => Some(crate::ops::registry::platforms_named(arch)?),
+        // These words may say one themselves.
+        (None, Ok(ImageRef::Streams(name))) => super::said(name.platform.as_ref()).map(|one| vec![one]),
+        (None, Ok(ImageRef::Raspios(name))) => super::said(name.platform.as_ref()).map(|one| vec![one]),
+        (None, _) => None,
+    };
     Ok(move |entry: &Entry| match (&wanted, &entry.platform) {
         (Some(wanted), Some(platform)) => platform::rank(platform, wanted).is_some(),
         (Some(_), None) => false,
@@ -183,6 +189,8 @@ fn names_of(store: &Store, word: &str) -> Result<Vec<String>> {
         Ok(ImageRef::Layout(text)) => names.extend(Layout::open(&text).ok().map(|l| l.reference())),
         Ok(ImageRef::OciArchive(text)) => names.extend(Layout::open_archive(&text).ok().map(|l| l.reference())),
         Ok(ImageRef::DockerArchive(text)) => names.extend(DockerArchive::open(&text).ok().map(|l| l.reference())),
+        Ok(ImageRef::Streams(name)) => names.push(name.reference()),
+        Ok(ImageRef::Raspios(name)) => names.push(name.reference()),
         Ok(ImageRef::Url(_)) | Err(_) => {}
     }
     names.dedup();
@@ -192,7 +200,7 @@ fn names_of(store: &Store, word: &str) -> Result<Vec<String>> {
 /// Gives a stored image (all its platforms unless `arch` is given) one more name, `localhost/NAME[:TAG]`, in the place of what had that name.
 /// Returns it in full. Errors: it is not stored; NAME is none ([`reference::local`]).
 pub fn tag(ctx: &Ctx, image: &str, name: &str, arch: Option<&str>) -> Result<String> {
-    let chosen = chosen(arch)?;
+    let chosen = chosen(image, arch)?;
     let whole = reference::local(name).map_err(|e| Error::new(Kind::Usage, e.to_string()))?;
     let names = names_of(&ctx.store, image)?;
     // Whether there is a newer one is a question that nobody answers under this name.
@@ -213,7 +221,7 @@ pub fn tag(ctx: &Ctx, image: &str, name: &str, arch: Option<&str>) -> Result<Str
 /// Removes an image (all its platforms unless `arch` is given) and the layers that nothing else uses. Errors: there is no such
 /// image; a domain uses it (nothing is removed then).
 pub fn rmi(ctx: &Ctx, image: &str, arch: Option<&str>) -> Result<()> {
-    let chosen = chosen(arch)?;
+    let chosen = chosen(image, arch)?;
     crate::ops::sweep::thorough(ctx)?;
     let names = names_of(&ctx.store, image)?;
     let lock = records::lock(&ctx.store)?;

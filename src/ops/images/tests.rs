@@ -49,12 +49,16 @@ fn a_source_out_of_reach_is_one_line_and_the_next_is_taken() {
     store.open().unwrap();
     let notes = Arc::new(Notes::default());
     let ctx = Ctx { store, root: None, report: Arc::new(Arc::clone(&notes)), access: Default::default() };
+    let settings = b"[streams]\nserver = \"http://127.0.0.1:1\"\n";
+    crate::sys::fs::write_atomic(&ctx.store.sources(), settings, 0o600).unwrap();
+    let tarball =
+        catalogue::Template { url: "http://127.0.0.1:1/{arch}.tar".into(), arches: vec!["amd64=x86_64".into()] };
     let source = |tag: &str| Source::Oci(format!("127.0.0.1:1/x:{tag}"));
     let row = catalogue::Row {
         label: "test/x".into(),
         aliases: Vec::new(),
         family: catalogue::Family::Apt,
-        sources: vec![source("a"), source("b")],
+        sources: vec![source("a"), Source::Streams("x/y".into()), Source::Tarball(tarball), source("b")],
         booted: "never".into(),
         note: None,
     };
@@ -62,6 +66,15 @@ fn a_source_out_of_reach_is_one_line_and_the_next_is_taken() {
     let error =
         from_catalogue(&ctx, &row, &crate::ops::registry::platforms_named("arm64").unwrap(), &wish).unwrap_err();
     let refused = "registry 127.0.0.1:1 cannot be reached: Connection refused";
-    assert_eq!(*notes.0.lock().unwrap(), [format!("test/x: {refused}: trying its next source")]);
+    assert_eq!(
+        *notes.0.lock().unwrap(),
+        [
+            format!("test/x: {refused}: trying its next source"),
+            "test/x: 127.0.0.1 cannot be reached: Connection refused: trying its next source".into(),
+            "test/x: http://127.0.0.1:1/{arch}.tar has no platform linux/arm64/v8 or linux/arm64; it has linux/amd64: \
+             trying its next source"
+                .into(),
+        ]
+    );
     assert_eq!(std::error::Error::source(&error).unwrap().to_string(), refused);
 }

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::{Ctx, Error, Result};
 use crate::image::oci::{self, DockerArchive, Layout, Registry};
-use crate::image::{self, Digest, ImageRef, reference, tarball};
+use crate::image::{self, Digest, ImageRef, catalogue, raspios, reference, streams, tarball, template};
 use crate::store::images::{self as records, Entry};
 use crate::store::{blobs, layers, sums};
 use crate::sys::fs;
@@ -196,12 +196,29 @@ fn refetch(ctx: &Ctx, name: &str, entry: &Entry) -> image::Result<()> {
         ImageRef::OciArchive(text) => oci::refetch(store, &Layout::open_archive(&text)?, name, entry, report),
         ImageRef::DockerArchive(text) => oci::refetch(store, &DockerArchive::open(&text)?, name, entry, report),
         ImageRef::Path(path) => same(name, entry, &tarball::from_file(store, &path, true, report)?.0),
+        ImageRef::Streams(of) => same(name, entry, &streams::obtain(store, &of, &platform_of(entry), true, report)?.0),
+        ImageRef::Raspios(of) => same(name, entry, &raspios::obtain(store, &of, &platform_of(entry), true, report)?.0),
+        ImageRef::Url(url) if url.contains("{arch}") => {
+            let at = catalogue::rows().iter().flat_map(|row| &row.sources).find_map(|source| match source {
+                catalogue::Source::Tarball(at) if at.url == url => Some(at),
+                _ => None,
+            });
+            let gone = || {
+                let why = "the catalogue has it no more".to_owned();
+                image::Error::Refused { what: name.to_owned(), place: "this machine".into(), why }
+            };
+            same(name, entry, &template::obtain(store, at.ok_or_else(gone)?, &platform_of(entry), true, report)?.0)
+        }
         ImageRef::Url(url) => same(name, entry, &tarball::from_url(store, &url, true, report)?.0),
         ImageRef::Label(_) => {
             let why = "it was made here, and is made anew by pull --force".to_owned();
             Err(image::Error::Refused { what: name.to_owned(), place: "this machine".into(), why })
         }
     }
+}
+
+fn platform_of(entry: &Entry) -> Vec<(String, Option<String>)> {
+    entry.platform.iter().map(|p| (p.architecture.clone(), p.variant.clone())).collect()
 }
 
 fn same(name: &str, then: &Entry, now: &Entry) -> image::Result<()> {
