@@ -301,7 +301,7 @@ fn a_full_disk_at_every_step() {
                   cd \"$0/store\" 2>/dev/null && find layers run/claims partial -mindepth 1 -maxdepth 1 2>/dev/null; \
                   \"$1\" images --format json >\"/dev/null\" || echo no images; exit $code";
     for word in &words {
-        for (unit, from, step) in [("size", 4_u64, 12), ("nr_inodes", 3, 2)] {
+        for (unit, from, step) in [("size", 4_u64, 8), ("nr_inodes", 3, 2)] {
             let (mut failures, mut n) = (0, from);
             loop {
                 let options = if unit == "size" { format!("size={n}k") } else { format!("nr_inodes={n}") };

@@ -1,6 +1,8 @@
 //! Images against a real registry (docker-registry, filled by skopeo), real tarballs and a real web server. What a newcomer would
 //! get wrong: each test has a store and a registry of its own, so that spoiling a blob spoils nobody else's.
 
+#[path = "common/bench.rs"]
+mod bench;
 #[path = "common/images.rs"]
 mod images;
 
@@ -8,134 +10,17 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use bench::{Bench, Mounted, text};
 use images::{Layout, Packed, Tar, digest, gzip, put};
-use pronto::domain::{Layer, Report, Step};
+use pronto::domain::Layer;
 use pronto::ops::images::{self as verbs, obtain};
-use pronto::ops::{Ctx, Error};
-use pronto::store::{Store, images as records, layers};
+use pronto::store::layers;
 use pronto::sys::process::Tool;
 use serde_json::{Value, json};
-
-/// Keeps what is said.
-#[derive(Debug, Default)]
-struct Said {
-    lines: Mutex<Vec<String>>,
-    bytes: AtomicU64,
-    failed: AtomicUsize,
-}
-
-struct Progress(Arc<Said>, bool);
-
-impl Report for Handle {
-    fn note(&self, line: &str) {
-        self.0.lines.lock().unwrap().push(line.to_owned());
-    }
-    fn warn(&self, line: &str) {
-        self.0.lines.lock().unwrap().push(format!("warning: {line}"));
-    }
-    fn begin(&self, what: &str, _: Option<u64>) -> Box<dyn Step> {
-        self.0.lines.lock().unwrap().push(format!("begin {what}"));
-        Box::new(Progress(Arc::clone(&self.0), false))
-    }
-}
-
-impl Step for Progress {
-    fn advance(&self, bytes: u64) {
-        self.0.bytes.fetch_add(bytes, Ordering::Relaxed);
-    }
-    fn say(&self, _: &str) {}
-    fn done(mut self: Box<Self>, _: &str) {
-        self.1 = true;
-    }
-}
-
-impl Drop for Progress {
-    fn drop(&mut self) {
-        if !self.1 {
-            self.0.failed.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-}
-
-#[derive(Debug, Clone)]
-struct Handle(Arc<Said>);
-
-/// A store of a test's own.
-struct Bench {
-    dir: tempfile::TempDir,
-    ctx: Ctx,
-    said: Arc<Said>,
-}
-
-impl Bench {
-    fn new() -> Bench {
-        let dir = tempfile::tempdir().unwrap();
-        let (ctx, said) = Bench::another(&dir.path().join("store"));
-        Bench { dir, ctx, said }
-    }
-
-    fn another(root: &Path) -> (Ctx, Arc<Said>) {
-        let store = Store::at(Some(root));
-        store.open().unwrap();
-        let said = Arc::new(Said::default());
-        (Ctx { store, root: None, report: Arc::new(Handle(Arc::clone(&said))), access: Default::default() }, said)
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn get(&self, word: &str, arch: &str) -> Result<Vec<Layer>, Error> {
-        let platforms = pronto::ops::registry::platforms_named(arch).unwrap();
-        obtain(&self.ctx, word, Some(&platforms), false, None).map(|artifact| artifact.layers)
-    }
-
-    /// The error as a user reads it, with nothing left behind.
-    fn fails(&self, word: &str, arch: &str) -> String {
-        let error = self.get(word, arch).expect_err(word);
-        self.assert_clean();
-        text(&error)
-    }
-
-    fn assert_clean(&self) {
-        let store = &self.ctx.store;
-        let whole: Vec<String> =
-            records::all(store).unwrap().into_iter().flat_map(|r| r.entries).flat_map(|e| e.layers).collect();
-        for entry in std::fs::read_dir(store.layers()).unwrap() {
-            let name = entry.unwrap().file_name().into_string().unwrap();
-            assert!(!name.starts_with('.'), "{name} is left");
-            let key = name.trim_end_matches(".json").trim_end_matches(".sum");
-            assert!(whole.iter().any(|k| k == key) || layers::exists(store, key).unwrap(), "{name} is half-made");
-        }
-        let partial = std::fs::read_dir(store.run().join("claims")).map(Iterator::count).unwrap_or(0);
-        assert_eq!(partial, 0, "claims are left");
-    }
-
-    fn tree(&self, layer: &Layer) -> PathBuf {
-        match layer {
-            Layer::Stored(key) => self.ctx.store.layer(key),
-            Layer::Directory(path) => path.clone(),
-        }
-    }
-
-    fn lines(&self) -> String {
-        self.said.lines.lock().unwrap().join("\n")
-    }
-}
-
-fn text(error: &Error) -> String {
-    let mut out = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        out = format!("{out}: {cause}");
-        source = cause.source();
-    }
-    out
-}
 
 /// A docker-registry on loopback, gone with the test.
 struct Registry {
@@ -568,21 +453,6 @@ fn a_full_disk() {
     drop(mounted);
 }
 
-struct Mounted<'a>(&'a Path);
-
-impl<'a> Mounted<'a> {
-    fn tmpfs(path: &'a Path, options: &str) -> Mounted<'a> {
-        nix::mount::mount(Some("t"), path, Some("tmpfs"), nix::mount::MsFlags::empty(), Some(options)).unwrap();
-        Mounted(path)
-    }
-}
-
-impl Drop for Mounted<'_> {
-    fn drop(&mut self) {
-        let _ = nix::mount::umount2(self.0, nix::mount::MntFlags::MNT_DETACH);
-    }
-}
-
 /// A web server that knows ranges and breaks off: the `n`th answer ends after `n` times `step` bytes.
 struct Web {
     url: String,
@@ -599,6 +469,11 @@ impl Web {
             for client in listener.incoming() {
                 let mut client = client.unwrap();
                 let request = read_head(&mut client);
+                if !request.starts_with("GET /rootfs.tar.gz HTTP") {
+                    // No checksums stand beside it.
+                    let _ = client.write_all(b"HTTP/1.1 404 X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+                    continue;
+                }
                 let count = seen.lock().unwrap().len() + 1;
                 let lower = request.to_ascii_lowercase();
                 let range =

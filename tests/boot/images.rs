@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use pronto::sys::process::Tool;
 use serde_json::json;
 
 use super::guest::{field, is_healthy_within};
@@ -12,13 +13,14 @@ use crate::common::elf::{Cpu, program};
 use crate::common::fixtures::{self, BARE_AMD64, BARE_ARM64, BOOKWORM_AMD64, BOOKWORM_ARM64, Interpreter};
 use crate::common::harness::cases;
 use crate::common::http::{Response, Server};
-use crate::common::oci::{Codec, Image, Layout};
+use crate::common::oci::{Codec, Image, Layout, hex};
 use crate::common::pronto::{Pronto, registry, scratch, shared};
 use crate::common::run::Run;
 use crate::common::{have, secs, skip};
 
 cases! {
     Together: a_catalogue_label, an_image_without_an_init_is_provisioned, the_platforms_that_exist, images_pull_and_rmi, a_layout_on_disk, tarballs_of_every_kind, a_broken_download_goes_on,
+            an_image_of_an_index_boots,
             a_hundred_layers, whiteouts_links_and_owners,
               a_label_that_lies, archives_of_other_tools, damaged_archives;
 }
@@ -219,6 +221,9 @@ fn a_broken_download_goes_on() {
     Tar::new().file("hello", 0o755, &program(Cpu::Amd64, b"whole\n", 0)).file("noise", 0o644, &noise).write(&tar);
     let body = std::fs::read(&tar).unwrap();
     let server = Server::start(move |request| {
+        if request.path != "/big.tar" {
+            return Response::status(404, &[], "no checksums stand beside it");
+        }
         let cut = (request.method == "GET" && request.from.is_none()).then_some(3_000_000);
         Response { cut, headers: vec!["ETag: \"one\"".into()], ..Response::ok(body.clone()) }
     });
@@ -227,9 +232,42 @@ fn a_broken_download_goes_on() {
     if first.code() != 0 {
         pronto.run(["run", &url, "/hello"]).ok().prints("whole");
     }
-    let gets: Vec<Option<usize>> = server.requests().iter().filter(|r| r.method == "GET").map(|r| r.from).collect();
+    let gets: Vec<Option<usize>> = server.requests().iter().filter(|r| r.path == "/big.tar").map(|r| r.from).collect();
     assert!(gets.iter().any(|from| from.is_some_and(|f| f > 0)), "it went on where it broke off: {gets:?}");
     assert!(gets.iter().filter(|from| from.is_none()).count() == 1, "it did not start again: {gets:?}");
+}
+
+/// `images:` from an index in the form of linuxcontainers.org's: the tree has an init, so nothing is installed, and it boots.
+fn an_image_of_an_index_boots() {
+    let (pronto, dir) = (Pronto::fresh(), scratch("index"));
+    let packed = dir.join("root.tar.xz");
+    let file = std::fs::File::create(&packed).unwrap();
+    let mut xz = Tool::new("xz").args(["-0", "-T2", "-c"]).arg(BOOKWORM_ARM64.tar());
+    xz.command().stdout(file);
+    assert!(xz.spawn().unwrap().wait().unwrap().success());
+    let root = std::fs::read(&packed).unwrap();
+    let sum = hex(ring::digest::digest(&ring::digest::SHA256, &root).as_ref());
+    let path = "images/debian/bookworm/arm64/default/20260904_05:24/rootfs.tar.xz";
+    let item = json!({"ftype": "root.tar.xz", "path": path, "size": root.len(), "sha256": sum});
+    let product = json!({"aliases": "debian/bookworm/default,debian/bookworm,debian/12", "arch": "arm64", "os": "Debian",
+        "release": "bookworm", "variant": "default", "versions": {"20260904_05:24": {"items": {"root.tar.xz": item}}}});
+    let index = json!({"format": "index:1.0", "index": {"images": {
+        "datatype": "image-downloads", "path": "streams/v1/images.json", "format": "products:1.0"}}});
+    let list = json!({"format": "products:1.0", "products": {"debian:bookworm:arm64:default": product}});
+    let server = Server::start(move |request| match request.path.trim_start_matches('/') {
+        "streams/v1/index.json" => Response::ok(index.to_string()),
+        "streams/v1/images.json" => Response::ok(list.to_string()),
+        at if at == path => Response::ok(root.clone()),
+        _ => Response::status(404, &[], ""),
+    });
+    let image = format!("images+http://{}/debian/12/arm64", server.host());
+    let out = pronto.create("indexed", &image, &["--timeout", "600s"]);
+    assert!(!out.err().contains("installing"), "it has an init: {out}");
+    is_healthy_within(&pronto, "indexed", &BOOKWORM_ARM64.tree());
+    assert_eq!(pronto.exec("indexed", &["uname", "-m"]), "aarch64");
+    assert!(pronto.run(["images"]).ok().text().contains("/debian/12/default"));
+    pronto.run(["destroy", "indexed"]).ok();
+    pronto.run(["delete", "indexed"]).ok();
 }
 
 /// mount(2)'s one page of options does not hold a hundred layers.

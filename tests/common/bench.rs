@@ -129,3 +129,19 @@ pub fn text(error: &Error) -> String {
     }
     out
 }
+
+/// A file system of a test's own, gone with it.
+pub struct Mounted<'a>(&'a Path);
+
+impl<'a> Mounted<'a> {
+    pub fn tmpfs(path: &'a Path, options: &str) -> Mounted<'a> {
+        nix::mount::mount(Some("t"), path, Some("tmpfs"), nix::mount::MsFlags::empty(), Some(options)).unwrap();
+        Mounted(path)
+    }
+}
+
+impl Drop for Mounted<'_> {
+    fn drop(&mut self) {
+        let _ = nix::mount::umount2(self.0, nix::mount::MntFlags::MNT_DETACH);
+    }
+}

@@ -42,12 +42,16 @@ pub struct Response {
     pub cut: Option<usize>,
     /// Keep it open for so long before, and say nothing.
     pub hang: Option<Duration>,
+    /// Wait so long after each 4 KiB of the body.
+    pub pace: Option<Duration>,
+    /// Whether a range is given when it is asked for.
+    pub ranges: bool,
 }
 
 impl Response {
     /// A good answer.
     pub fn ok(body: impl Into<Vec<u8>>) -> Response {
-        Response { status: 200, headers: vec![], body: body.into(), cut: None, hang: None }
+        Response { status: 200, headers: vec![], body: body.into(), cut: None, hang: None, pace: None, ranges: true }
     }
 
     /// An answer that breaks off.
@@ -63,6 +67,8 @@ impl Response {
             body: body.into(),
             cut: None,
             hang: None,
+            pace: None,
+            ranges: true,
         }
     }
 
@@ -139,7 +145,7 @@ fn serve(
     let tag = response.headers.iter().find_map(|h| h.to_lowercase().strip_prefix("etag: ").map(str::to_owned));
     let same = request.header("if-range").is_none_or(|wanted| tag.as_deref() == Some(wanted));
     let total = response.body.len();
-    let from = request.from.filter(|_| response.status == 200 && same);
+    let from = request.from.filter(|_| response.status == 200 && response.ranges && same);
     let status = match from {
         None => response.status,
         Some(from) if from < total => 206,
@@ -160,7 +166,11 @@ fn serve(
     }
     stream.write_all(format!("{head}\r\n").as_bytes())?;
     if request.method != "HEAD" {
-        stream.write_all(&body[..response.cut.unwrap_or(body.len()).min(body.len())])?;
+        let body = &body[..response.cut.unwrap_or(body.len()).min(body.len())];
+        for piece in body.chunks(if response.pace.is_some() { 4096 } else { usize::MAX }) {
+            stream.write_all(piece)?;
+            std::thread::sleep(response.pace.unwrap_or_default());
+        }
     }
     stream.flush()?;
     if let Some(time) = response.hang {
