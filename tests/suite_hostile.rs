@@ -39,7 +39,8 @@ struct Store(PathBuf);
 impl Store {
     fn tool(&self, words: &[&str]) -> Tool {
         let mut tool = Tool::new(PRONTO).args(words);
-        tool.command().env("PRONTO_ROOT", &self.0).stdin(Stdio::null());
+        // A minute's silence is the real patience; a debug build is told to have less.
+        tool.command().env("PRONTO_ROOT", &self.0).env("PRONTO_FAIL_SILENCE", "4000").stdin(Stdio::null());
         tool
     }
 
@@ -205,7 +206,7 @@ fn a_registry_that_hangs() {
         took
     });
     assert!(given_up < Duration::from_secs(5), "a signal is heard while it waits");
-    assert!(start.elapsed() < Duration::from_secs(200), "silence has an end");
+    assert!(start.elapsed() < Duration::from_secs(30), "silence has an end");
     // In the middle of a blob.
     let registry = Registry::new(&dir.path().join("blob"), |_, _| None);
     let front = front_that_stops(&registry.server.host());

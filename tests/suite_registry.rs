@@ -387,6 +387,52 @@ fn mirrors_stand_in_and_are_left() {
     other.assert_clean();
 }
 
+/// A large blob whose server has gone: the next pull asks for the rest only, and does not believe what it finds on the disk.
+#[test]
+fn a_large_blob_goes_on_in_the_next_pull() {
+    let bench = Bench::new();
+    let mut layout = Layout::new(&bench.path("l"));
+    let tree = Tar::new().file("noise", &noise(70 << 20)).end();
+    let image = layout.image("arm64", &[tree], Packed::Plain, |_, _| ());
+    layout.tag("t", image);
+    let files = served(&layout);
+    let healthy = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let is_healthy = Arc::clone(&healthy);
+    let registry = Server::start(move |request| {
+        let (large, well) = (request.path.contains("/blobs/"), is_healthy.load(Ordering::Relaxed));
+        match request.from {
+            Some(_) if !well => Response::status(404, &[], ""),
+            _ => Response { cut: (large && !well).then_some(30 << 20), ..serve(&files, request) },
+        }
+    });
+    let word = format!("{}/x:t", registry.host());
+    let partial = || std::fs::read_dir(bench.ctx.store.partial()).map(Iterator::count).unwrap_or(0);
+    for damaged in [false, true] {
+        healthy.store(false, Ordering::Relaxed);
+        let error = bench.fails(&word, "arm64");
+        assert!(error.contains("was not found"), "{error}");
+        assert_eq!(partial(), 2, "what came, and what it is");
+        if damaged {
+            let path = std::fs::read_dir(bench.ctx.store.partial()).unwrap().map(|e| e.unwrap().path());
+            let path = path.into_iter().find(|p| p.extension().unwrap() == "part").unwrap();
+            let file = std::fs::File::options().write(true).open(path).unwrap();
+            std::os::unix::fs::FileExt::write_all_at(&file, b"rubbish", 5 << 20).unwrap();
+        }
+        healthy.store(true, Ordering::Relaxed);
+        let before = registry.requests().len();
+        let layer = bench.get(&word, "arm64").unwrap();
+        let asked: Vec<_> =
+            registry.requests()[before..].iter().filter(|r| r.path.contains("/blobs/")).map(|r| r.from).collect();
+        let rest = asked.iter().flatten().next().unwrap();
+        assert!(*rest > 20 << 20 && *rest <= 30 << 20, "{asked:?}");
+        assert_eq!(asked.last().unwrap().is_none(), damaged, "a damaged one is fetched anew, once: {asked:?}");
+        assert_eq!(partial(), 0);
+        assert_eq!(std::fs::metadata(bench.tree(&layer[0]).join("noise")).unwrap().len(), 70 << 20);
+        bench.assert_clean();
+        verbs::rmi(&bench.ctx, &word, None).unwrap();
+    }
+}
+
 #[test]
 fn whether_there_is_a_newer_one_is_asked_by_head() {
     let bench = Bench::new();

@@ -133,6 +133,11 @@ impl Error {
         matches!(self, Error::Unreachable { .. } | Error::NotFound { .. } | Error::Refused { .. })
     }
 
+    /// Whether what came is not what was promised, or cannot be understood.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Error::WrongDigest { .. } | Error::WrongSize { .. } | Error::Malformed { .. })
+    }
+
     /// Whether the disk is full, wherever in the chain that was noticed.
     pub fn is_disk_full(&self) -> bool {
         let source = match self {

@@ -18,6 +18,11 @@ pub const RETRIES: u32 = 5;
 pub const CONNECT: Duration = Duration::from_secs(20);
 /// How long a server may stay silent in the middle.
 pub const SILENCE: Duration = Duration::from_secs(60);
+/// [`SILENCE`], or what a test wants in its place.
+pub fn silence() -> Duration {
+    crate::sys::fail::silence().unwrap_or(SILENCE)
+}
+
 /// Who we say we are: some servers refuse the names of libraries.
 pub const AGENT: &str = concat!("pronto/", env!("CARGO_PKG_VERSION"));
 
@@ -65,25 +70,30 @@ fn install_provider() {
 /// What every client begins with; proxies are taken from the environment.
 pub fn builder() -> reqwest::ClientBuilder {
     install_provider();
-    reqwest::Client::builder().user_agent(AGENT).connect_timeout(CONNECT).read_timeout(SILENCE)
+    reqwest::Client::builder().user_agent(AGENT).connect_timeout(CONNECT).read_timeout(silence())
 }
 
 /// How many redirects are followed.
 const REDIRECTS: usize = 10;
 
-/// A client for plain downloads. What began encrypted is not led away from that.
-pub fn client(connect: Duration, silence: Duration) -> Result<reqwest::Client> {
-    let follow = reqwest::redirect::Policy::custom(|attempt| {
+/// Where redirects may lead: not from an encrypted place to an open one, unless `open` is fine. reqwest drops `Authorization` where the
+/// host changes.
+pub fn redirects(open: bool) -> reqwest::redirect::Policy {
+    reqwest::redirect::Policy::custom(move |attempt| {
         let encrypted = attempt.previous().last().is_some_and(|from| from.scheme() == "https");
-        if encrypted && attempt.url().scheme() != "https" {
+        if encrypted && attempt.url().scheme() != "https" && !open {
             attempt.error("it redirects to a place without encryption")
         } else if attempt.previous().len() > REDIRECTS {
             attempt.error("it redirects again and again")
         } else {
             attempt.follow()
         }
-    });
-    let builder = builder().connect_timeout(connect).read_timeout(silence).redirect(follow);
+    })
+}
+
+/// A client for plain downloads. What began encrypted is not led away from that.
+pub fn client(connect: Duration, silence: Duration) -> Result<reqwest::Client> {
+    let builder = builder().connect_timeout(connect).read_timeout(silence).redirect(redirects(false));
     builder.build().map_err(|e| Error::Unreachable { place: "the network".into(), why: innermost(&e) })
 }
 

@@ -123,7 +123,7 @@ fn download(store: &Store, claim: &Claim, web: &Web, what: &Remote<'_>, report: 
         stream.close(got.as_ref().err());
         match got {
             // What an earlier process left may have been damaged since: then it was not the server's fault.
-            Err(error) if anew < ANEW && (changed || (resumed && is_damage(&error))) => {
+            Err(error) if anew < ANEW && (changed || (resumed && error.is_damage())) => {
                 anew += 1;
                 report.note(&format!("{}: {error}: beginning anew", what.url));
             }
@@ -155,10 +155,6 @@ fn unpack_arriving(
     let entry = Entry { platform: what.platform.cloned(), ..unpack_stream(store, claim, from, report)? };
     keep(store, what.reference, &entry)?;
     Ok(entry)
-}
-
-fn is_damage(error: &Error) -> bool {
-    matches!(error, Error::WrongDigest { .. } | Error::WrongSize { .. } | Error::Malformed { .. })
 }
 
 /// What is stored of a tarball, whole and good enough.

@@ -148,7 +148,7 @@ fn from_registry(
             return Ok(Fetched { entry, fetched: false });
         }
     }
-    let registry = Registry::new(reference, &ctx.access, ctx.report.as_ref())?;
+    let registry = Registry::new(&ctx.store, reference, &ctx.access, ctx.report.as_ref())?;
     oci::pull(&ctx.store, &registry, &name, wanted, ask, ctx.report.as_ref())
 }
 
@@ -330,7 +330,7 @@ pub fn pull_all(ctx: &Ctx, image: &str, force: bool) -> Result<Vec<Pulled>> {
         list.into_iter().map(one).collect()
     };
     let registry = |reference: &oci_distribution::Reference, label: &str| {
-        let registry = Registry::new(reference, &ctx.access, ctx.report.as_ref())?;
+        let registry = Registry::new(&ctx.store, reference, &ctx.access, ctx.report.as_ref())?;
         every(&registry, &reference.whole(), label, ask)
     };
     match reference::parse(image).map_err(cannot)? {

@@ -33,3 +33,9 @@ pub fn point(name: &str) -> io::Result<()> {
     }
     Ok(())
 }
+
+/// How long a silent server is waited for, by `PRONTO_FAIL_SILENCE` (milliseconds); only in debug builds.
+pub fn silence() -> Option<std::time::Duration> {
+    let said = std::env::var("PRONTO_FAIL_SILENCE").ok().filter(|_| cfg!(debug_assertions))?;
+    said.parse().ok().map(std::time::Duration::from_millis)
+}

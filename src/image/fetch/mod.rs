@@ -35,7 +35,7 @@ impl Default for Patience {
     fn default() -> Patience {
         Patience {
             connect: net::CONNECT,
-            silence: net::SILENCE,
+            silence: net::silence(),
             pause: Duration::from_millis(400),
             longest: Duration::from_secs(120),
             retries: net::RETRIES,
@@ -90,6 +90,10 @@ pub trait Server: Send {
     fn ask(&mut self, from: u64, validator: Option<&str>) -> std::result::Result<Begun, Stop>;
     /// Puts the next bytes into `piece`, in the place of what is there; `false` at the end.
     fn next(&mut self, piece: &mut Vec<u8>) -> std::result::Result<bool, Stop>;
+    /// Turns to another place that has the same file, now that this one has failed too often; `false` when there is none.
+    fn elsewhere(&mut self, _failed: &Error) -> bool {
+        false
+    }
 }
 
 /// One file as it arrives.
@@ -194,7 +198,9 @@ impl<S: Server> Stream<S> {
         }
         self.failures += 1;
         if self.failures > self.patience.retries {
-            return Err(Error::Unreachable { place: self.server.place(), why });
+            let error = Error::Unreachable { place: self.server.place(), why };
+            self.failures = 0;
+            return if self.server.elsewhere(&error) { Ok(()) } else { Err(error) };
         }
         tracing::info!(place = %self.server.place(), at = self.have, "the download broke off ({why}), going on");
         self.patience.wait(self.failures, after)

@@ -80,6 +80,12 @@ impl Spool {
         spool
     }
 
+    /// None, for what is not worth keeping.
+    pub fn absent() -> Spool {
+        let (data, state_path) = (PathBuf::new(), PathBuf::new());
+        Spool { data, state_path, state: State::default(), file: None, have: 0, addressed: false }
+    }
+
     /// None at all: for a disk that has no room for it. What a key left behind goes.
     pub fn none(store: &Store, key: &str) -> Spool {
         let mut spool = Spool::open(store, key, "", false);

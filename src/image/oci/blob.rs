@@ -1,153 +1,146 @@
-//! A blob as it arrives: a reader that goes on where the download broke off, at the next mirror if need be. What a newcomer would get wrong:
-//! nothing is checked here but the size; whoever reads hashes, and a wrong digest is found at the end.
+//! A blob as it arrives, through the same reader as every download ([`crate::image::fetch`]): it goes on where it broke off, at the next
+//! mirror if need be. What a newcomer would get wrong: nothing is checked here but the size; whoever reads hashes, and a wrong digest is found
+//! at the end. Only large blobs are spooled for the successor of a killed process: small ones are fetched again sooner than written.
 
 use std::io::{self, Read};
 
-use reqwest::header::{CONTENT_RANGE, HeaderMap, HeaderValue, RANGE};
+use reqwest::header::{HeaderMap, HeaderValue, RANGE};
 use reqwest::{Method, Response, StatusCode};
 
 use super::registry::Registry;
 use super::session::Request;
+use crate::image::fetch::{Begun, Patience, Server, Spool, Stop, Stream};
 use crate::image::{Digest, Error, Result, net};
+use crate::store::Store;
+use crate::sys::fs;
+
+/// Blobs from this size on are spooled.
+const LARGE: u64 = 64 << 20;
 
 /// A blob of a registry, from its first byte to its last.
 pub struct Blob<'a> {
-    registry: &'a Registry<'a>,
-    path: String,
-    what: String,
+    /// Taken when this is dropped.
+    stream: Option<Stream<Asked<'a>>>,
     size: u64,
-    /// Bytes handed on or waiting in `rest`.
     at: u64,
-    /// Bytes to leave out, when the registry knows no ranges and began anew.
-    skip: u64,
-    failures: u32,
-    /// Where it stood when it failed last.
-    progress: u64,
-    body: Option<Response>,
-    rest: Vec<u8>,
-    rest_at: usize,
 }
 
 impl<'a> Blob<'a> {
     /// Asks for it. Errors: nobody has it, or it is of another size.
     pub fn open(registry: &'a Registry<'a>, digest: &Digest, size: u64, what: String) -> Result<Blob<'a>> {
-        let path = format!("blobs/{digest}");
-        let mut blob = Blob {
-            registry,
-            path,
-            what,
-            size,
-            at: 0,
-            skip: 0,
-            failures: 0,
-            progress: 0,
-            body: None,
-            rest: Vec::new(),
-            rest_at: 0,
-        };
-        blob.connect()?;
-        Ok(blob)
+        let kept = size >= LARGE && has_room(registry.store(), size);
+        let spool = if kept { spool(registry.store(), digest) } else { Spool::absent() };
+        if spool.have() > 0 {
+            registry.note_resumed(digest);
+        }
+        let asked = Asked { registry, path: format!("blobs/{digest}"), what, size, body: None };
+        Ok(Blob { stream: Some(Stream::open(asked, spool, Patience::default())?), size, at: 0 })
+    }
+}
+
+fn spool(store: &Store, digest: &Digest) -> Spool {
+    let name = digest.to_string();
+    Spool::open(store, &name, &name, true)
+}
+
+/// Whether there is plenty of room for a blob beside what is in it: a comfort must not be what fills the disk.
+fn has_room(store: &Store, size: u64) -> bool {
+    fs::free_bytes(store.cache()).is_ok_and(|free| free / 8 >= size)
+}
+
+impl Read for Blob<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.stream.as_mut().map_or(Ok(0), |stream| stream.read(buffer))?;
+        self.at += n as u64;
+        Ok(n)
+    }
+}
+
+impl Drop for Blob<'_> {
+    fn drop(&mut self) {
+        // What came is worth keeping unless it is whole: then it is unpacked, or not worth it.
+        if let Some(stream) = self.stream.take().filter(|_| self.at >= self.size) {
+            stream.close(None);
+        }
+    }
+}
+
+/// The requests for one blob.
+struct Asked<'a> {
+    registry: &'a Registry<'a>,
+    path: String,
+    what: String,
+    size: u64,
+    body: Option<Response>,
+}
+
+impl Asked<'_> {
+    fn wrong_size(&self, found: u64) -> Stop {
+        Stop::Fatal(Error::WrongSize { what: self.what.clone(), wanted: self.size, found })
     }
 
-    /// Asks for what is missing: again and again while the registry is out of reach, then at the next place.
-    fn connect(&mut self) -> Result<()> {
+    /// Asks the places one after the other; one that broke off in the middle may be asked again.
+    fn anywhere(&self, request: &Request<'_>, from: u64) -> std::result::Result<Response, Stop> {
         loop {
-            let (place, _) = self.registry.session();
-            match self.ask() {
-                Err(error @ Error::Unreachable { .. }) if self.at > 0 => self.pause(place, error)?,
+            let (place, session) = self.registry.session();
+            match net::wait_for(self.registry.runtime(), session.ask(request))? {
+                Err(Error::Unreachable { why, .. }) if from > 0 => return Err(Stop::Again { why, after: None }),
                 Err(error) if error.is_out_of_reach() && self.registry.leave(place, &error) => {}
-                other => return other,
+                other => return Ok(other?),
             }
         }
     }
+}
 
-    fn ask(&mut self) -> Result<()> {
+impl Server for Asked<'_> {
+    fn place(&self) -> String {
+        self.registry.session().1.name()
+    }
+
+    fn ask(&mut self, from: u64, _: Option<&str>) -> std::result::Result<Begun, Stop> {
         let mut headers = HeaderMap::new();
-        if self.at > 0 {
-            let range = HeaderValue::from_str(&format!("bytes={}-", self.at)).map_err(io::Error::other);
+        if from > 0 {
+            let range = HeaderValue::from_str(&format!("bytes={from}-")).map_err(io::Error::other);
             headers.insert(RANGE, range.map_err(Error::io("cannot ask for a range"))?);
         }
         let request = Request { method: Method::GET, path: self.path.clone(), headers, what: &self.what };
-        let answer = net::wait_for(self.registry.runtime(), self.registry.session().1.ask(&request))??;
+        let answer = self.anywhere(&request, from)?;
         let from = match answer.status() {
-            StatusCode::PARTIAL_CONTENT if net::range_start(answer.headers()).is_none_or(|start| start == self.at) => {
-                self.at
+            StatusCode::PARTIAL_CONTENT if net::range_start(answer.headers()).is_none_or(|start| start == from) => from,
+            StatusCode::PARTIAL_CONTENT => {
+                let why = "it sends another part than was asked for".to_owned();
+                return Err(Error::Refused { what: self.what.clone(), place: self.place(), why }.into());
+            }
+            StatusCode::RANGE_NOT_SATISFIABLE if from == self.size => {
+                self.body = None;
+                return Ok(Begun { from, total: Some(self.size), validator: None });
             }
             // The registry itself has less than it promised: there is nothing after what came.
-            StatusCode::RANGE_NOT_SATISFIABLE => return Err(self.wrong_size(self.at)),
-            StatusCode::PARTIAL_CONTENT => {
-                let range = answer.headers().get(CONTENT_RANGE).map(|v| format!("{v:?}")).unwrap_or_default();
-                let why = format!("it sends another part ({range}) than was asked for");
-                return Err(Error::Refused { what: self.what.clone(), place: self.registry.session().1.name(), why });
-            }
+            StatusCode::RANGE_NOT_SATISFIABLE => return Err(self.wrong_size(from)),
             _ => 0,
         };
         if let Some(length) = answer.content_length().filter(|length| from + length != self.size) {
             return Err(self.wrong_size(from + length));
         }
-        self.skip = self.at - from;
         self.body = Some(answer);
-        Ok(())
+        Ok(Begun { from, total: Some(self.size), validator: None })
     }
 
-    fn wrong_size(&self, found: u64) -> Error {
-        Error::WrongSize { what: self.what.clone(), wanted: self.size, found }
-    }
-
-    /// Waits before another try, a few times (one that brought something does not count), or goes on at the next place.
-    fn pause(&mut self, place: usize, error: Error) -> Result<()> {
-        self.body = None;
-        if self.at > self.progress {
-            (self.progress, self.failures) = (self.at, 0);
-        }
-        self.failures += 1;
-        if self.failures > net::RETRIES {
-            self.failures = 0;
-            return if self.registry.leave(place, &error) { Ok(()) } else { Err(error) };
-        }
-        tracing::info!(what = %self.what, at = self.at, "the download broke off ({error}), going on");
-        net::pause(self.failures)
-    }
-
-    /// Puts the next bytes into `rest`; false at the end.
-    fn fill(&mut self) -> Result<bool> {
-        loop {
-            let Some(body) = &mut self.body else {
-                self.connect()?;
-                continue;
-            };
-            let why = match net::wait_for(self.registry.runtime(), body.chunk())? {
-                Ok(Some(piece)) => {
-                    let skip = usize::try_from(self.skip).unwrap_or(usize::MAX).min(piece.len());
-                    self.skip -= skip as u64;
-                    self.rest.clear();
-                    self.rest_at = 0;
-                    self.rest.extend_from_slice(&piece[skip..]);
-                    self.at += self.rest.len() as u64;
-                    if self.rest.is_empty() {
-                        continue;
-                    }
-                    return Ok(true);
-                }
-                _ if self.at >= self.size => return Ok(false),
-                Ok(None) => "it ended too early".to_owned(),
-                Err(error) => net::innermost(&error),
-            };
-            let (place, session) = self.registry.session();
-            let error = Error::Unreachable { place: session.name(), why };
-            self.pause(place, error)?;
+    fn next(&mut self, piece: &mut Vec<u8>) -> std::result::Result<bool, Stop> {
+        piece.clear();
+        let Some(body) = &mut self.body else { return Ok(false) };
+        match net::wait_for(self.registry.runtime(), body.chunk())? {
+            Ok(Some(bytes)) => {
+                piece.extend_from_slice(&bytes);
+                Ok(true)
+            }
+            Ok(None) => Ok(false),
+            Err(error) => Err(Stop::Again { why: net::innermost(&error), after: None }),
         }
     }
-}
 
-impl Read for Blob<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.rest_at == self.rest.len() && !self.fill().map_err(io::Error::other)? {
-            return Ok(0);
-        }
-        let n = buffer.len().min(self.rest.len() - self.rest_at);
-        buffer[..n].copy_from_slice(&self.rest[self.rest_at..self.rest_at + n]);
-        self.rest_at += n;
-        Ok(n)
+    fn elsewhere(&mut self, error: &Error) -> bool {
+        let (place, _) = self.registry.session();
+        self.registry.leave(place, error)
     }
 }

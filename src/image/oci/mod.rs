@@ -56,6 +56,10 @@ pub trait Source: Sync {
     fn manifest(&self, digest: &Digest) -> Result<Vec<u8>>;
     /// A blob's bytes, not yet checked. A failing read carries an [`Error`].
     fn blob(&self, blob: &Descriptor) -> Result<Box<dyn Read + Send + '_>>;
+    /// Forgets what an earlier try has left of a blob, since it was wrong; whether there was anything.
+    fn forget(&self, _blob: &Descriptor) -> bool {
+        false
+    }
 }
 
 /// What a pull came to.
@@ -285,16 +289,26 @@ fn fetch_layer(
     let digest = layer.digest().map_err(malformed)?;
     let what = format!("layer {} of {reference}", digest.short());
     let step = report.begin(&format!("{title} {}", digest.short()), Some(layer.size));
-    let mut blob = Stoppable { inner: source.blob(layer)?, stop };
-    let job = unpack::Job {
-        what: &what,
-        source: &mut blob,
-        size: Some(layer.size),
-        digest: Some(&digest),
-        diff_id: Some(diff_id),
-        step: step.as_ref(),
+    let unpack = || {
+        let mut blob = Stoppable { inner: source.blob(layer)?, stop };
+        let job = unpack::Job {
+            what: &what,
+            source: &mut blob,
+            size: Some(layer.size),
+            digest: Some(&digest),
+            diff_id: Some(diff_id),
+            step: step.as_ref(),
+        };
+        unpack::unpack(job, &claim.directory()?)
     };
-    let unpacked = unpack::unpack(job, &claim.directory()?)?;
+    let unpacked = match unpack() {
+        // What an earlier try has left may have been damaged since: then it was not the source's fault.
+        Err(error) if error.is_damage() && source.forget(layer) => {
+            report.note(&format!("{error}: fetching it anew"));
+            unpack()?
+        }
+        other => other?,
+    };
     super::note_lost(&what, &unpacked, report);
     let meta = Meta {
         size: unpacked.size,

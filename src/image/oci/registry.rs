@@ -2,7 +2,9 @@
 //! not answer or does not have it is left for the next one, for good; and a digest decides whether what came is right, so it
 //! does not matter which of them it came from.
 
+use std::collections::BTreeSet;
 use std::future::Future;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use oci_distribution::Reference;
@@ -19,6 +21,7 @@ use super::session::{Request, Session};
 use super::{Access, MAX_DOCUMENT, Source};
 use crate::domain::Report;
 use crate::image::{Digest, Error, Result, net};
+use crate::store::Store;
 
 /// The digest of a manifest, by the registry's word (distribution-spec, "Pulling manifests").
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
@@ -26,11 +29,14 @@ const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-diges
 /// One image of one registry.
 pub struct Registry<'a> {
     runtime: Runtime,
+    store: &'a Store,
     reference: Reference,
     sessions: Vec<Session<'a>>,
     /// The first of them that is still of use.
     current: AtomicUsize,
     report: &'a dyn Report,
+    /// Blobs of which a part was there.
+    resumed: Mutex<BTreeSet<String>>,
 }
 
 impl std::fmt::Debug for Registry<'_> {
@@ -41,17 +47,40 @@ impl std::fmt::Debug for Registry<'_> {
 
 impl<'a> Registry<'a> {
     /// Prepares to ask; nothing is sent yet. Errors: a configuration that cannot be understood; a registry that it blocks.
-    pub fn new(reference: &Reference, access: &'a Access, report: &'a dyn Report) -> Result<Registry<'a>> {
+    pub fn new(
+        store: &'a Store,
+        reference: &Reference,
+        access: &'a Access,
+        report: &'a dyn Report,
+    ) -> Result<Registry<'a>> {
         let runtime = net::runtime()?;
         let pinned = reference.digest().is_some();
         let places = access.hosts()?.places(reference.registry(), reference.repository(), pinned)?;
         let sessions = places.into_iter().map(|place| Session::new(place, access, report)).collect::<Result<_>>()?;
-        Ok(Registry { runtime, reference: reference.clone(), sessions, current: AtomicUsize::new(0), report })
+        Ok(Registry {
+            runtime,
+            store,
+            reference: reference.clone(),
+            sessions,
+            current: AtomicUsize::new(0),
+            report,
+            resumed: Mutex::default(),
+        })
+    }
+
+    /// Where downloads are kept.
+    pub(super) fn store(&self) -> &Store {
+        self.store
     }
 
     /// The runtime on which its answers are read.
     pub(super) fn runtime(&self) -> &Runtime {
         &self.runtime
+    }
+
+    /// A blob is gone on with where an earlier process stopped.
+    pub(super) fn note_resumed(&self, digest: &Digest) {
+        self.resumed.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(digest.to_string());
     }
 
     /// Which place is asked now, and whether there is another after it.
@@ -178,5 +207,10 @@ impl Source for Registry<'_> {
         let digest = blob.digest().map_err(|why| Error::Malformed { what: "a blob".into(), why })?;
         let what = format!("blob {} of {}", digest.short(), self.reference);
         Ok(Box::new(Blob::open(self, &digest, blob.size, what)?))
+    }
+
+    fn forget(&self, blob: &Descriptor) -> bool {
+        // The spool itself went when all of the blob had been read.
+        self.resumed.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(&blob.digest)
     }
 }

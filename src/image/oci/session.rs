@@ -309,7 +309,7 @@ fn client(host: &str, insecure: bool) -> Result<Client> {
     let found = hosts::certificates(host)?;
     let bad =
         |e: reqwest::Error| Error::Malformed { what: format!("a certificate for {host}"), why: net::innermost(&e) };
-    let mut builder = net::builder().redirect(redirects(insecure)).tls_danger_accept_invalid_certs(insecure);
+    let mut builder = net::builder().redirect(net::redirects(insecure)).tls_danger_accept_invalid_certs(insecure);
     for pem in &found.authorities {
         builder = builder.tls_certs_merge(reqwest::Certificate::from_pem_bundle(pem).map_err(bad)?);
     }
@@ -317,20 +317,6 @@ fn client(host: &str, insecure: bool) -> Result<Client> {
         builder = builder.identity(reqwest::Identity::from_pem(pem).map_err(bad)?);
     }
     builder.build().map_err(|e| Error::Unreachable { place: format!("registry {host}"), why: net::innermost(&e) })
-}
-
-/// Ten at most, and none from an encrypted place to an open one. `Authorization` is dropped by reqwest where the host changes.
-fn redirects(insecure: bool) -> reqwest::redirect::Policy {
-    reqwest::redirect::Policy::custom(move |attempt| {
-        let from = attempt.previous().last().map(Url::scheme);
-        if attempt.previous().len() > 10 {
-            attempt.error("it redirects again and again")
-        } else if from == Some("https") && attempt.url().scheme() != "https" && !insecure {
-            attempt.error("it redirects to a place that is not encrypted")
-        } else {
-            attempt.follow()
-        }
-    })
 }
 
 /// How long to wait before another try, where one may help.

@@ -189,7 +189,7 @@ fn refetch(ctx: &Ctx, name: &str, entry: &Entry) -> image::Result<()> {
     let (store, report) = (&ctx.store, ctx.report.as_ref());
     match reference::parse(name)? {
         ImageRef::Registry(reference) => {
-            let registry = Registry::new(&reference, &ctx.access, report)?;
+            let registry = Registry::new(&ctx.store, &reference, &ctx.access, report)?;
             oci::refetch(store, &registry, name, entry, report)
         }
         ImageRef::Layout(text) => oci::refetch(store, &Layout::open(&text)?, name, entry, report),
