@@ -72,7 +72,7 @@ impl Name {
             Some((_, rest)) if !is_path && !rest.contains('/') && !last.contains(['.', ':']) => image,
             _ => last,
         };
-        for end in [".xz", ".gz", ".zst", ".tgz", ".tar", ".img"] {
+        for end in [".xz", ".gz", ".zst", ".zip", ".tgz", ".tar", ".img", ".raw", ".qcow2"] {
             base = base.strip_suffix(end).unwrap_or(base);
         }
         Name::from_text(base)
@@ -183,6 +183,8 @@ mod tests {
             ("/root/.cache/trees/a1", "a1"),
             ("./my tree/", "my-tree"),
             ("https://h.example/x/root.tar.xz", "root"),
+            ("./2024-raspios.img.xz", "2024-raspios"),
+            ("/srv/debian-12-generic-arm64.qcow2", "debian-12-generic-arm64"),
             ("oci:/srv/layout:tag", "layout-tag"),
             ("oci-archive:/srv/layout.tar:tag", "layout.tar-tag"),
             ("docker-archive:/srv/save.tar", "save"),

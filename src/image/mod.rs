@@ -6,6 +6,7 @@
 pub mod catalogue;
 pub mod checksums;
 pub mod digest;
+pub mod disk;
 pub mod fetch;
 pub mod net;
 pub mod oci;

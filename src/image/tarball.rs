@@ -37,7 +37,15 @@ pub fn from_file(store: &Store, path: &Path, force: bool, report: &dyn Report) -
     };
     let expect = checksums::beside_file(path)?;
     let size = Some(meta.size());
-    let from = Arriving { reader: &mut file, size, expect: &expect, shown: &shown, stamp: Some(stamp.clone()) };
+    let local = file.try_clone().ok();
+    let from = Arriving {
+        reader: &mut file,
+        local: local.as_ref(),
+        size,
+        expect: &expect,
+        shown: &shown,
+        stamp: Some(stamp.clone()),
+    };
     let entry = unpack_stream(store, &claim, from, report)?;
     keep(store, &shown, &entry)?;
     Ok((entry, true))
@@ -151,7 +159,7 @@ fn unpack_arriving(
         }
     }
     let stamp = what.stamp.clone().or_else(|| stream.validator().map(str::to_owned));
-    let from = Arriving { reader: stream, size, expect: what.expect, shown: what.url, stamp };
+    let from = Arriving { reader: stream, local: None, size, expect: what.expect, shown: what.url, stamp };
     let entry = Entry { platform: what.platform.cloned(), ..unpack_stream(store, claim, from, report)? };
     keep(store, what.reference, &entry)?;
     Ok(entry)
@@ -190,6 +198,8 @@ fn keep(store: &Store, reference: &str, entry: &Entry) -> Result<()> {
 pub struct Arriving<'a> {
     /// Its bytes. A failing read may carry an [`Error`] inside the `io::Error`.
     pub reader: &'a mut (dyn Read + Send),
+    /// The same bytes, where they lie in a file that can be read at any place.
+    pub local: Option<&'a File>,
     /// How many bytes will probably come, for the user.
     pub size: Option<u64>,
     /// What was promised.
@@ -224,17 +234,17 @@ pub fn unpack_stream(store: &Store, claim: &Claim, from: Arriving<'_>, report: &
         diff_id: expect.content.as_ref(),
         step: step.as_ref(),
     };
-    let unpacked = match unpack::unpack(job, &claim.directory()?) {
+    let dir = claim.directory()?;
+    let (mut unpacked, is_disk) = match unpack::unpack_either(job, &dir, from.local) {
         Err(error @ Error::Malformed { .. }) => return Err(checked.verdict().err().unwrap_or(error)),
         other => other?,
     };
     checked.verdict()?;
     super::note_lost(&what, &unpacked, report);
+    let disk = is_disk.then(|| super::disk::import::look(&dir, &mut unpacked, from.shown, report)).transpose()?;
     let key = unpacked.digest.hex().to_owned();
-    claim.publish(
-        &key,
-        Meta { size: unpacked.size, entries: unpacked.entries, opaque_root: false, parent: None, boot: None },
-    )?;
+    let (size, entries) = (unpacked.size, unpacked.entries);
+    claim.publish(&key, Meta { size, entries, opaque_root: false, parent: None, boot: None, disk })?;
     step.done("");
     Ok(Entry {
         platform: None,

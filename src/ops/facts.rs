@@ -68,7 +68,7 @@ fn look(ctx: &Ctx, artifact: &Artifact, profiles: &Profiles) -> Result<Facts> {
 
 fn open_tree(ctx: &Ctx, artifact: &Artifact) -> Result<Root> {
     let failed = |e: std::io::Error| Error::new(Kind::Create, format!("cannot read '{}'", artifact.label)).because(e);
-    let lowers = super::tree::lowers(&ctx.store, artifact);
+    let lowers = super::tree::lowers(&ctx.store, artifact)?;
     let tree = Overlay { lowers, ..Overlay::default() }.detached().map_err(failed)?;
     Ok(Root::from_fd(tree, Path::new(&artifact.label)))
 }

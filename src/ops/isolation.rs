@@ -5,9 +5,9 @@
 
 use std::path::Path;
 
-use super::{Ctx, Error, Kind, Result, ids};
-use crate::domain::{Artifact, Layer, Registry, Spec};
-use crate::sys::overlay::{self, Mapping};
+use super::{Ctx, Error, Kind, Result, ids, tree};
+use crate::domain::{Artifact, Registry, Spec};
+use crate::sys::overlay::{self, Lower, Mapping};
 use crate::sys::{gate, host, userns};
 
 /// What was decided.
@@ -65,15 +65,12 @@ fn own_ids(ctx: &Ctx, spec: &Spec, artifact: &Artifact) -> Result<bool> {
 /// Tries it on every file system that the guest's tree lies on. Nothing is left of the trial.
 fn try_ids(ctx: &Ctx, artifact: &Artifact) -> std::result::Result<Mapping, String> {
     let mapping = Mapping::of(ids::example()).map_err(|e| format!("this host allows no user namespace: {e}"))?;
-    let mut places = vec![ctx.store.domains()];
-    if artifact.layers.iter().any(|l| matches!(l, Layer::Stored(_))) {
-        places.push(ctx.store.layers());
-    }
-    for layer in &artifact.layers {
-        if let Layer::Directory(path) = layer {
-            places.push(path.clone());
-        }
-    }
+    let mut places = vec![Lower::from(ctx.store.domains())];
+    let (of_store, lowers) = (ctx.store.layers(), tree::lowers(&ctx.store, artifact).map_err(|e| e.to_string())?);
+    // One file system, however many layers lie on it.
+    let in_store = |lower: &Lower| matches!(lower, Lower::Tree(path) if path.starts_with(&of_store));
+    places.extend(lowers.iter().any(in_store).then(|| of_store.clone().into()));
+    places.extend(lowers.into_iter().filter(|lower| !in_store(lower)));
     places.iter().try_for_each(|place| overlay::can_map(place, &mapping)).map_err(|e| e.to_string())?;
     Ok(mapping)
 }
@@ -95,7 +92,8 @@ pub fn describe(ctx: &Ctx) -> [(&'static str, String); 2] {
     let behind = "a guest's root is the host's root, behind nspawn's fences";
     let mapping = Mapping::of(ids::example()).map_err(|e| e.to_string());
     let place = [ctx.store.domains(), ctx.store.root().to_owned()].into_iter().find(|p| p.is_dir());
-    let tried = mapping.and_then(|m| place.map_or(Ok(()), |p| overlay::can_map(&p, &m).map_err(|e| e.to_string())));
+    let tried =
+        mapping.and_then(|m| place.map_or(Ok(()), |p| overlay::can_map(&p.into(), &m).map_err(|e| e.to_string())));
     let fences = match &tried {
         _ if !nix::unistd::geteuid().is_root() => "guests share the host's kernel (ask as root for more)".to_owned(),
         Ok(()) => "user namespaces: a guest's root is nobody on this host; the kernel is shared".to_owned(),

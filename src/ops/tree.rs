@@ -2,21 +2,35 @@
 //! is detached; whoever starts the guest attaches it in the guest's own mount namespace.
 
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::domain::{Artifact, Layer};
 use crate::store::Store;
 use crate::store::domains::Record;
+use crate::store::layers;
 use crate::sys::fs;
-use crate::sys::overlay::{Mapping, Overlay};
+use crate::sys::overlay::{Lower, Mapping, Overlay};
 
-/// The image's trees, the topmost first.
-pub fn lowers(store: &Store, artifact: &Artifact) -> Vec<PathBuf> {
-    let path = |layer: &Layer| match layer {
-        Layer::Stored(key) => store.layer(key),
-        Layer::Directory(path) => path.clone(),
-    };
-    artifact.layers.iter().rev().map(path).collect()
+/// The image's trees, the topmost first. A layer that is a disk is two: what lies over its root, and that root. Errors: its
+/// record cannot be read.
+pub fn lowers(store: &Store, artifact: &Artifact) -> crate::store::Result<Vec<Lower>> {
+    let mut lowers = Vec::new();
+    for layer in artifact.layers.iter().rev() {
+        match layer {
+            Layer::Directory(path) => lowers.push(path.clone().into()),
+            Layer::Stored(key) => {
+                let dir = store.layer(key);
+                match layers::meta(store, key)?.and_then(|meta| meta.disk) {
+                    None => lowers.push(dir.into()),
+                    Some(volume) => {
+                        lowers.push(dir.join(layers::OVER).into());
+                        lowers.push(Lower::Disk(dir.join(layers::DISK), volume));
+                    }
+                }
+            }
+        }
+    }
+    Ok(lowers)
 }
 
 /// A domain's tree, writable, and whether this is its first start. `dir` is the domain's directory; `ids` are those of the
@@ -25,9 +39,9 @@ pub fn writable(store: &Store, record: &Record, dir: &Path, ids: Option<Mapping>
     let text = |e: std::io::Error| e.to_string();
     let mut stack = Vec::new();
     if record.emulated.as_ref().is_some_and(|e| e.layer) {
-        stack.push(dir.join("emulation"));
+        stack.push(Lower::from(dir.join("emulation")));
     }
-    stack.extend(lowers(store, &record.artifact));
+    stack.extend(lowers(store, &record.artifact).map_err(|e| e.to_string())?);
     let (upper, work) = (dir.join("upper"), dir.join("work"));
     let first = !upper.exists();
     for made in [&upper, &work] {

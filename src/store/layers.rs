@@ -3,7 +3,7 @@
 //! counts during that boot only: until the disk has been told to write everything, a power cut would leave empty files.
 //!
 //! ```text
-//! layers/<key>/            the tree; key = the diffID's hex digits, or of our own making for trees that have none
+//! layers/<key>/            the tree, or the disk and what lies over it; key = the diffID's hex digits, or of our own making for trees that have none
 //! layers/<key>.json        its record: size, entries, what it hides
 //! layers/.tmp-<claim>/     being unpacked by whoever holds the claim; anybody removes it when nobody does
 //! <run>/claims/<name>      locks: one process fetches, the others wait and then find it there
@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::{Error, Result, Store, sums};
+use crate::sys::disk::Volume;
 use crate::sys::fs;
 use crate::sys::lock::Lock;
 use crate::sys::signal;
@@ -35,7 +36,15 @@ pub struct Meta {
     /// The boot during which alone it counts; none once it is safely on the disk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boot: Option<String>,
+    /// It is no tree: its directory holds a disk ([`DISK`]), of which this part is the root.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<Volume>,
 }
+
+/// In the directory of a layer that is a disk: the image of the disk, as it came.
+pub const DISK: &str = "disk.raw";
+/// There too: a tree that lies over the disk's root. It holds the files of its FAT partitions, and what would keep a guest from booting.
+pub const OVER: &str = "over";
 
 /// The right to make one thing that is not there yet.
 #[derive(Debug)]
@@ -353,7 +362,7 @@ mod tests {
     }
 
     fn plain(size: u64) -> Meta {
-        Meta { size, entries: 1, opaque_root: false, parent: None, boot: None }
+        Meta { size, entries: 1, opaque_root: false, parent: None, boot: None, disk: None }
     }
 
     #[test]

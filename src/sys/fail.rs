@@ -5,8 +5,9 @@
 use std::io;
 
 /// Every point, in the order in which `create` passes them.
-pub const POINTS: [&str; 17] = [
+pub const POINTS: [&str; 18] = [
     "resolve",
+    "disk",
     "reserve",
     "inspect",
     "interpreter",

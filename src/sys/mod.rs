@@ -8,6 +8,7 @@ pub mod caps;
 pub mod cgroup;
 pub mod clock;
 pub mod devices;
+pub mod disk;
 pub mod fail;
 pub mod fs;
 pub mod gate;

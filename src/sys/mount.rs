@@ -138,6 +138,19 @@ pub(super) fn fsmount(context: &OwnedFd, attributes: u64) -> io::Result<OwnedFd>
     into_fd(unsafe { libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), 1, attributes) })
 }
 
+/// What the kernel says of a mount that it refused, its lines joined; empty when it says nothing. Source: fsopen(2), "Message
+/// retrieval interface".
+pub(super) fn messages(context: &OwnedFd) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    let mut buffer = [0; 1024];
+    while let Ok(n @ 1..) = nix::unistd::read(context, &mut buffer) {
+        let line = String::from_utf8_lossy(&buffer[..n]).trim().to_owned();
+        // Each begins with its level: `e ext4: …`.
+        lines.push(line.split_once(' ').map_or(line.clone(), |(_, text)| text.to_owned()));
+    }
+    lines.join("; ").escape_debug().to_string()
+}
+
 fn c_path(path: &Path) -> io::Result<CString> {
     CString::new(path.as_os_str().as_bytes()).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))
 }

@@ -13,6 +13,7 @@ use nix::fcntl::OFlag;
 use nix::mount::{MsFlags, mount};
 use nix::sys::stat::Mode;
 
+use super::disk::{self, Volume};
 use super::mount::{
     attach, clone_tree, fsconfig_create, fsconfig_flag, fsconfig_string, fsmount, fsopen, make_slave, set_read_only,
     tmpfs,
@@ -35,11 +36,34 @@ impl Mapping {
     }
 }
 
+/// A read-only tree of a stack.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lower {
+    /// A directory of the host's.
+    Tree(PathBuf),
+    /// A file system in a file.
+    Disk(PathBuf, Volume),
+}
+
+impl From<PathBuf> for Lower {
+    fn from(path: PathBuf) -> Lower {
+        Lower::Tree(path)
+    }
+}
+
+impl Lower {
+    fn path(&self) -> &Path {
+        match self {
+            Lower::Tree(path) | Lower::Disk(path, _) => path,
+        }
+    }
+}
+
 /// A stack of trees to be shown as one.
 #[derive(Debug, Clone, Default)]
 pub struct Overlay {
     /// Read-only trees, the **topmost first** (overlayfs's order).
-    pub lowers: Vec<PathBuf>,
+    pub lowers: Vec<Lower>,
     /// Where changes go, and overlayfs's own work directory beside it; read-only when none.
     pub upper: Option<(PathBuf, PathBuf)>,
     /// Show what belongs to 0 on disk as the guest root's. Device nodes in it then cannot be opened.
@@ -73,12 +97,15 @@ impl Overlay {
         let opened = self.open_all()?;
         if opened.lowers.len() == 1 && opened.upper.is_none() {
             // overlayfs wants two trees at least: one tree alone is shown by a read-only clone of its mount.
-            let tree = clone_tree(&self.lowers[0], false)?;
-            if let Some(mapping) = &self.ids {
-                userns::idmap(tree.as_fd(), mapping.namespace.as_fd())?;
+            if let Lower::Tree(path) = &self.lowers[0] {
+                let tree = clone_tree(path, false)?;
+                if let Some(mapping) = &self.ids {
+                    userns::idmap(tree.as_fd(), mapping.namespace.as_fd())?;
+                }
+                set_read_only(tree.as_fd())?;
+                return Ok(tree);
             }
-            set_read_only(tree.as_fd())?;
-            return Ok(tree);
+            return opened.lowers.into_iter().next().ok_or_else(|| io::ErrorKind::NotFound.into());
         }
         match opened.by_fsconfig(more) {
             Err(e) if matches!(e.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS)) => self.in_own_namespace(more),
@@ -95,8 +122,7 @@ impl Overlay {
             nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS | nix::sched::CloneFlags::CLONE_NEWNS)?;
             make_slave()?;
             let opened = stack.open_all()?;
-            if stack.ids.is_some() {
-                opened.attach_all()?;
+            if opened.attach_all(&stack)? {
                 match opened.by_fsconfig(&more) {
                     Err(e) if matches!(e.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS)) => {}
                     other => return other,
@@ -108,16 +134,17 @@ impl Overlay {
     }
 
     fn open_all(&self) -> io::Result<Opened> {
-        let lowers = self.lowers.iter().map(|path| self.open(path)).collect::<io::Result<Vec<_>>>()?;
+        let lowers = self.lowers.iter().map(|lower| self.open(lower)).collect::<io::Result<Vec<_>>>()?;
         let Some((upper, work)) = &self.upper else { return Ok(Opened { lowers, ..Opened::default() }) };
         let (range, beside) = match &self.ids {
             None => {
-                return Ok(Opened { lowers, upper: Some((self.open(upper)?, self.open(work)?)), ..Opened::default() });
+                let upper = Some((self.open_tree(upper)?, self.open_tree(work)?));
+                return Ok(Opened { lowers, upper, ..Opened::default() });
             }
             Some(mapping) => (mapping.range, upper.parent().unwrap_or(Path::new("/"))),
         };
         // Both must lie on one and the same mount, mapped once: the clone of the directory that holds them.
-        let above = self.open(beside)?;
+        let above = self.open_tree(beside)?;
         let within = |path: &Path| -> io::Result<OwnedFd> {
             let name = path.strip_prefix(beside).map_err(|_| io::Error::from_raw_os_error(libc::EXDEV))?;
             Ok(nix::fcntl::openat(&above, name, directory(), Mode::empty())?)
@@ -126,22 +153,35 @@ impl Overlay {
         Ok(Opened { lowers, upper, above: Some(above), writes_as: Some(range), nodev: true })
     }
 
+    fn open(&self, lower: &Lower) -> io::Result<OwnedFd> {
+        let Lower::Disk(path, volume) = lower else { return self.open_tree(lower.path()) };
+        let tree = disk::mount(path, volume).map_err(|e| named(path, &e, ""))?;
+        if let Some(mapping) = &self.ids {
+            userns::idmap(tree.as_fd(), mapping.namespace.as_fd()).map_err(|e| named(path, &e, NOT_MAPPED))?;
+        }
+        Ok(tree)
+    }
+
     /// A directory of the host's by a descriptor, or a mapped clone of its mount.
-    fn open(&self, path: &Path) -> io::Result<OwnedFd> {
-        let named =
-            |e: io::Error, what: &str| io::Error::new(e.kind(), format!("{}: {what}{}", path.display(), plain(&e)));
+    fn open_tree(&self, path: &Path) -> io::Result<OwnedFd> {
+        let named = |e: io::Error, what: &str| named(path, &e, what);
         let opened = nix::fcntl::open(path, directory(), Mode::empty()).map_err(|e| named(e.into(), ""))?;
         let Some(mapping) = &self.ids else { return Ok(opened) };
         let tree = clone_tree(path, false).map_err(|e| named(e, ""))?;
-        userns::idmap(tree.as_fd(), mapping.namespace.as_fd())
-            .map_err(|e| named(e, "its file system cannot show files under other ids: "))?;
+        userns::idmap(tree.as_fd(), mapping.namespace.as_fd()).map_err(|e| named(e, NOT_MAPPED))?;
         Ok(tree)
     }
 }
 
-/// Whether the tree at `path` can be shown under other ids; tried on a mount that nobody sees.
-pub fn can_map(path: &Path, mapping: &Mapping) -> io::Result<()> {
-    Overlay { ids: Some(mapping.clone()), ..Overlay::default() }.open(path).map(drop)
+const NOT_MAPPED: &str = "its file system cannot show files under other ids: ";
+
+fn named(path: &Path, error: &io::Error, what: &str) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {what}{}", path.display(), plain(error)))
+}
+
+/// Whether a tree can be shown under other ids; tried on a mount that nobody sees.
+pub fn can_map(lower: &Lower, mapping: &Mapping) -> io::Result<()> {
+    Overlay { ids: Some(mapping.clone()), ..Overlay::default() }.open(lower).map(drop)
 }
 
 fn plain(error: &io::Error) -> String {
@@ -170,16 +210,23 @@ fn by_number(fd: &OwnedFd) -> String {
 }
 
 impl Opened {
-    /// Puts clones at places of this (private) mount namespace: kernels before 6.15 stack nothing that is not attached.
-    fn attach_all(&self) -> io::Result<()> {
+    /// Puts what is attached nowhere (clones, disks) at places of this (private) mount namespace: kernels before 6.15 stack nothing
+    /// that is not attached. Returns whether there was anything.
+    fn attach_all(&self, stack: &Overlay) -> io::Result<bool> {
+        let is_loose = |lower: &Lower| stack.ids.is_some() || matches!(lower, Lower::Disk(..));
+        let lowers = self.lowers.iter().zip(&stack.lowers).filter(|(_, lower)| is_loose(lower)).map(|(tree, _)| tree);
+        let loose: Vec<&OwnedFd> = lowers.chain(&self.above).collect();
+        if loose.is_empty() {
+            return Ok(false);
+        }
         let base = Path::new("/run");
         tmpfs(base, "mode=0700")?;
-        for (n, tree) in self.lowers.iter().chain(&self.above).enumerate() {
+        for (n, tree) in loose.into_iter().enumerate() {
             let point = base.join(n.to_string());
             std::fs::create_dir(&point)?;
             attach(tree.as_fd(), &point)?;
         }
-        Ok(())
+        Ok(true)
     }
 
     /// The way of kernel 6.8 and newer: one `lowerdir+` per layer, no limit but overlayfs's own.
@@ -234,130 +281,5 @@ impl Opened {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::sys::root::Root;
-    use std::os::unix::fs::MetadataExt;
-
-    fn layer(dir: &Path, name: &str, file: &str) -> PathBuf {
-        let path = dir.join(name);
-        std::fs::create_dir(&path).unwrap();
-        crate::sys::fs::write_atomic(&path.join(file), name.as_bytes(), 0o644).unwrap();
-        path
-    }
-
-    fn if_root() -> bool {
-        let root = nix::unistd::geteuid().is_root();
-        if !root {
-            // A mount needs root: said, not hidden.
-            let _ = std::io::Write::write_all(&mut std::io::stderr(), b"skipped: mounting needs root\n");
-        }
-        root
-    }
-
-    #[test]
-    fn a_stack_needs_no_mount_point_and_takes_any_path() {
-        if !if_root() {
-            return;
-        }
-        let dir = tempfile::tempdir().unwrap();
-        let odd = dir.path().join("a b:c,d\\e");
-        std::fs::create_dir(&odd).unwrap();
-        let before = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
-        let lowers: Vec<PathBuf> = (0..100).map(|n| layer(&odd, &format!("l{n}"), &format!("f{n}"))).collect();
-        for (upper, work) in [("u", "w"), ("u2", "w2")] {
-            std::fs::create_dir(odd.join(upper)).unwrap();
-            std::fs::create_dir(odd.join(work)).unwrap();
-        }
-        let mut overlay = Overlay { lowers, upper: Some((odd.join("u"), odd.join("w"))), ids: None };
-        let first = overlay.detached().unwrap();
-        overlay.upper = Some((odd.join("u2"), odd.join("w2")));
-        let old_way = overlay.in_own_namespace(&[]).unwrap();
-        for tree in [first, old_way] {
-            let root = Root::from_fd(tree, Path::new("test"));
-            assert_eq!(root.read_text("f0").unwrap(), "l0");
-            assert_eq!(root.read_text("f99").unwrap(), "l99");
-            crate::sys::fs::write_volatile(&root.proc_path().join("new"), b"x", 0o600).unwrap();
-        }
-        assert!(odd.join("u/new").exists() && odd.join("u2/new").exists());
-        assert_eq!(std::fs::read_to_string("/proc/self/mountinfo").unwrap(), before);
-    }
-
-    #[test]
-    fn a_layer_in_the_making_is_whole_by_itself() {
-        if !if_root() {
-            return;
-        }
-        use std::os::unix::fs::PermissionsExt;
-        let dir = tempfile::tempdir().unwrap();
-        let lowers = vec![layer(dir.path(), "l", "f")];
-        for n in 0..2 {
-            let pair = (dir.path().join(format!("u{n}")), dir.path().join(format!("w{n}")));
-            [&pair.0, &pair.1].into_iter().for_each(|p| std::fs::create_dir(p).unwrap());
-            let overlay = Overlay { lowers: lowers.clone(), upper: Some(pair.clone()), ids: None };
-            let options = [(c"metacopy", "off"), (c"redirect_dir", "off"), (c"volatile", "")];
-            let tree = if n == 0 { overlay.detached_for_layer() } else { overlay.in_own_namespace(&options) };
-            let root = Root::from_fd(tree.unwrap(), Path::new("test"));
-            std::fs::set_permissions(root.proc_path().join("f"), PermissionsExt::from_mode(0o600)).unwrap();
-            assert_eq!(std::fs::read(pair.0.join("f")).unwrap(), b"l", "not only its mode was copied");
-            assert!(pair.1.join("work/incompat/volatile").is_dir(), "nothing waits for the disk");
-        }
-    }
-
-    #[test]
-    fn a_missing_layer_is_named() {
-        let overlay = Overlay { lowers: vec!["/nonexistent/layer".into()], ..Overlay::default() };
-        assert!(overlay.detached().unwrap_err().to_string().contains("/nonexistent/layer"));
-    }
-
-    #[test]
-    fn one_tree_alone_is_read_only() {
-        if !if_root() {
-            return;
-        }
-        let dir = tempfile::tempdir().unwrap();
-        let lower = layer(dir.path(), "only", "f");
-        let root =
-            Root::from_fd(Overlay { lowers: vec![lower], ..Overlay::default() }.detached().unwrap(), Path::new("t"));
-        assert_eq!(root.read_text("f").unwrap(), "only");
-        assert!(crate::sys::fs::write_volatile(&root.proc_path().join("g"), b"", 0o600).is_err());
-    }
-
-    #[test]
-    fn a_guest_sees_its_own_ids_and_the_disk_keeps_plain_ones() {
-        if !if_root() {
-            return;
-        }
-        let range = Range { first: 0x9_0000, count: 65536 };
-        let Ok(mapping) = Mapping::of(range) else {
-            let _ = io::Write::write_all(&mut io::stderr(), b"skipped: no user namespaces here\n");
-            return;
-        };
-        let dir = tempfile::tempdir_in("/var/tmp").unwrap();
-        let lowers = vec![layer(dir.path(), "l", "f"), layer(dir.path(), "l2", "g")];
-        nix::unistd::chown(&lowers[0].join("f"), Some(33.into()), Some(33.into())).unwrap();
-        if can_map(dir.path(), &mapping).is_err() {
-            let _ = io::Write::write_all(&mut io::stderr(), b"skipped: this file system cannot map ids\n");
-            return;
-        }
-        for (n, own_namespace) in [("a", false), ("b", true)] {
-            let (upper, work) = (dir.path().join(format!("{n}u")), dir.path().join(format!("{n}w")));
-            [&upper, &work].into_iter().for_each(|p| std::fs::create_dir(p).unwrap());
-            let overlay =
-                Overlay { lowers: lowers.clone(), upper: Some((upper.clone(), work)), ids: Some(mapping.clone()) };
-            let tree = if own_namespace { overlay.in_own_namespace(&[]) } else { overlay.detached() }.unwrap();
-            let root = Root::from_fd(tree, Path::new("test"));
-            let seen = root.stat(Path::new("f")).unwrap();
-            assert_eq!((seen.st_uid, seen.st_gid), (range.first + 33, range.first + 33));
-            let new = root.proc_path().join("new");
-            assert!(crate::sys::fs::write_volatile(&new, b"", 0o600).is_err(), "the host's root is nobody in there");
-            let acting = ActAs::root_of(range).unwrap();
-            crate::sys::fs::write_volatile(&new, b"x", 0o600).unwrap();
-            drop(acting);
-            assert_eq!(root.stat(Path::new("new")).unwrap().st_uid, range.first);
-            let on_disk = std::fs::metadata(upper.join("new")).unwrap();
-            assert_eq!((on_disk.uid(), on_disk.gid()), (0, 0));
-            assert_eq!(nix::unistd::geteuid().as_raw(), 0);
-        }
-    }
-}
+#[path = "overlay_tests.rs"]
+mod tests;

@@ -18,7 +18,7 @@ use crate::ops::{self, Ctx};
 /// IMAGE is a label of the catalogue (debian/bookworm), a registry's image (docker.io/library/debian:12), an OCI layout
 /// (oci:DIR:TAG) or an archive of one (oci-archive:FILE:TAG), what docker saved (docker-archive:FILE:NAME), an image of
 /// linuxcontainers.org (images:debian/bookworm), Raspberry Pi OS (raspios/bookworm-lite), a tarball (./rootfs.tar.xz,
-/// https://…/root.tar.xz#sha256=HEX) or a directory (./tree). Keys are those of xl.cfg: name, memory, maxmem, vcpus, cpus, hostname,
+/// https://…/root.tar.xz#sha256=HEX), a disk image (./card.img.xz, raw or qcow2, packed or not) or a directory (./tree). Keys are those of xl.cfg: name, memory, maxmem, vcpus, cpus, hostname,
 /// arch, network, on_poweroff, on_reboot, on_crash; any other is refused. memory without a suffix is MiB.
 ///
 /// The command returns when the guest is ready. It is ready although some of its units failed: each is told on stderr.

@@ -316,6 +316,7 @@ fn fetch_layer(
         opaque_root: unpacked.opaque_root,
         parent: None,
         boot: None,
+        disk: None,
     };
     claim.publish(key, meta)?;
     step.done("");

@@ -3,18 +3,23 @@
 //! so the directory is worth nothing until this returns; it is made beside and renamed by the caller. And when an archive
 //! looks broken, the rest is still read: a wrong digest explains more than a strange header.
 
+pub mod disk;
 mod header;
 mod limits;
 mod parents;
+mod raw;
 pub mod sparse;
 mod stream;
 pub mod tar;
 pub mod tree;
+mod zip;
 
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::fs::File;
+use std::io::{self, BufRead, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+pub use raw::MAX_SIZE;
 pub use stream::{Packing, packing};
 
 use super::{Digest, Error, Result};
@@ -66,17 +71,70 @@ pub struct Unpacked {
 /// Unpacks into the empty directory `dest`. Errors: what the source said; a wrong size or digest; a malformed archive or an
 /// entry that may not be (named); the host's files (full disk).
 pub fn unpack(job: Job<'_>, dest: &Path) -> Result<Unpacked> {
-    let cannot = || Error::io(format!("cannot open {}", dest.display()));
-    let root = std::fs::File::open(dest).map_err(cannot())?;
-    let mut counts = Counts::new(root.try_clone().map_err(cannot())?.into());
+    let root = open(dest)?;
+    let strict = job.digest.is_none() && job.diff_id.is_none();
+    run(job, false, &AtomicBool::new(false), |pieces| {
+        let mut archive = tar::Reader::new(pieces);
+        let first = archive.next(strict)?;
+        write(archive, first, root, strict)
+    })
+}
+
+/// As [`unpack`], of a source that may be an archive of files or a disk image; says too whether it was one, which is then the
+/// one file [`disk::NAME`] in `dest`. `local` is the source itself, when it is a file that can be read at any place.
+pub fn unpack_either(job: Job<'_>, dest: &Path, local: Option<&File>) -> Result<(Unpacked, bool)> {
+    let root = open(dest)?;
+    let strict = job.digest.is_none() && job.diff_id.is_none();
+    let is_disk = AtomicBool::new(false);
+    let unpacked = run(job, true, &is_disk, |pieces| {
+        if let Some(kind) = disk::kind(pieces.fill_buf().unwrap_or_default()) {
+            is_disk.store(true, Ordering::Relaxed);
+            return disk::write(kind, pieces, dest, local);
+        }
+        let mut archive = tar::Reader::new(pieces);
+        let first = archive.next(strict)?;
+        if let Some(entry) = first.as_ref().filter(|entry| disk::is_member(entry, archive.peek())) {
+            is_disk.store(true, Ordering::Relaxed);
+            let written = disk::write_member(&mut archive, entry, dest)?;
+            if let Some(next) = archive.next(strict)? {
+                let name = next.name.escape_ascii();
+                return Err(Failure::Archive(format!("beside a disk image it holds '{name}': unpack it yourself")));
+            }
+            archive.drain()?;
+            return Ok(written);
+        }
+        write(archive, first, root, strict)
+    })?;
+    Ok((unpacked, is_disk.into_inner()))
+}
+
+/// What the writing side has made.
+struct Written {
+    bytes: u64,
+    entries: u64,
+    summary: tree::Summary,
+}
+
+fn open(dest: &Path) -> Result<std::os::fd::OwnedFd> {
+    let root = File::open(dest).map_err(Error::io(format!("cannot open {}", dest.display())))?;
+    Ok(root.into())
+}
+
+/// Both threads: `write` gets what comes out of the source, and says when that is a disk. `parallel`: memory may be spent for time.
+fn run(
+    job: Job<'_>,
+    parallel: bool,
+    is_disk: &AtomicBool,
+    write: impl FnOnce(&mut stream::Pieces) -> std::result::Result<Written, Failure>,
+) -> Result<Unpacked> {
     let (feed, mut pieces, hashing) = stream::channel(job.diff_id.is_some());
     // Set when the rest of the source is of no interest: a full disk, or a broken archive of which nothing was promised.
     let give_up = AtomicBool::new(false);
     let Job { what, source, size, digest, diff_id, step } = job;
     let (read, written) = std::thread::scope(|scope| {
         let hasher = hashing.map(|hashing| scope.spawn(|| hashing.run()));
-        let reader = scope.spawn(|| read(stream::Meter::new(source, size, step), feed, &give_up));
-        let written = write(&mut pieces, root.into(), digest.is_none() && diff_id.is_none(), &mut counts);
+        let reader = scope.spawn(|| read(stream::Meter::new(source, size, step), feed, parallel, is_disk, &give_up));
+        let written = write(&mut pieces);
         if matches!(&written, Err(Failure::Host(..) | Failure::Room(..))) || (written.is_err() && digest.is_none()) {
             give_up.store(true, Ordering::Relaxed);
         }
@@ -84,13 +142,13 @@ pub fn unpack(job: Job<'_>, dest: &Path) -> Result<Unpacked> {
         drop(pieces);
         let read = joined(reader);
         let real = hasher.map(joined);
-        (read, written.map(|summary| (summary, real)))
+        (read, written.map(|written| (written, real)))
     });
     if let Err(failure @ (Failure::Host(..) | Failure::Room(..))) = written {
         return Err(failure.explain(what));
     }
     let found = read.check(what, size, digest)?;
-    let (summary, real) = written.map_err(|failure| failure.explain(what))?;
+    let (written, real) = written.map_err(|failure| failure.explain(what))?;
     if let (Some(wanted), Some(real)) = (diff_id, &real) {
         if wanted != real {
             let what = format!("the archive inside {what}");
@@ -100,10 +158,10 @@ pub fn unpack(job: Job<'_>, dest: &Path) -> Result<Unpacked> {
     Ok(Unpacked {
         digest: found,
         diff_id: real,
-        size: counts.bytes,
-        entries: counts.entries,
-        opaque_root: summary.opaque_root,
-        lost_attributes: summary.lost,
+        size: written.bytes,
+        entries: written.entries,
+        opaque_root: written.summary.opaque_root,
+        lost_attributes: written.summary.lost,
     })
 }
 
@@ -119,11 +177,19 @@ struct Source {
     packing: Option<io::Error>,
 }
 
-fn read(mut meter: stream::Meter<'_>, feed: stream::Feed, give_up: &AtomicBool) -> Source {
+fn read(
+    mut meter: stream::Meter<'_>,
+    feed: stream::Feed,
+    parallel: bool,
+    is_disk: &AtomicBool,
+    give_up: &AtomicBool,
+) -> Source {
     let packed = meter.count();
-    let sent = stream::unpacked(&mut meter).and_then(|input| {
+    let sent = stream::unpacked(&mut meter, parallel).and_then(|input| {
         feed.send_all(input, |out| {
-            limits::expansion(packed.get(), out).map_err(|why| io::Error::new(io::ErrorKind::FileTooLarge, why))
+            // A disk may be nothing but holes; it has limits of its own.
+            let may = if is_disk.load(Ordering::Relaxed) { Ok(()) } else { limits::expansion(packed.get(), out) };
+            may.map_err(|why| io::Error::new(io::ErrorKind::FileTooLarge, why))
         })
     });
     drop(feed);
@@ -230,22 +296,25 @@ impl From<tar::Fault> for Failure {
     }
 }
 
+/// Writes an archive's files, of which `first` has been read already.
 fn write(
-    pieces: &mut stream::Pieces,
+    mut archive: tar::Reader<&mut stream::Pieces>,
+    first: Option<tar::Entry>,
     root: std::os::fd::OwnedFd,
     strict: bool,
-    counts: &mut Counts,
-) -> std::result::Result<tree::Summary, Failure> {
+) -> std::result::Result<Written, Failure> {
+    let place = root.try_clone().map_err(|e| Failure::Host(b"directories".to_vec(), e))?;
+    let mut counts = Counts::new(place);
     let mut tree = tree::Tree::new(root);
-    let mut archive = tar::Reader::new(pieces);
-    while let Some(entry) = archive.next(strict)? {
+    let mut next = first;
+    while let Some(entry) = next {
         counts.add(&entry, tree.take_made())?;
         let fault = |fault| match fault {
             tree::Fault::Refused(why) => Failure::Archive(format!("entry '{}': {why}", entry.name.escape_ascii())),
             tree::Fault::Io(error) => Failure::Host(entry.name.clone(), error),
         };
         if let Some(file) = tree.add(&entry).map_err(fault)? {
-            let file = std::fs::File::from(file.0);
+            let file = File::from(file.0);
             fill(&mut archive, &file, &entry)?;
             let file = tree::NewFile(file.into());
             tree.seal(&file, &entry).map_err(fault)?;
@@ -254,12 +323,14 @@ fn write(
                 begin_writeback(std::os::fd::AsFd::as_fd(&file.0));
             }
         }
+        next = archive.next(strict)?;
     }
     archive.drain()?;
-    tree.finish().map_err(|fault| match fault {
+    let summary = tree.finish().map_err(|fault| match fault {
         tree::Fault::Refused(why) => Failure::Archive(why),
         tree::Fault::Io(error) => Failure::Host(b"directories".to_vec(), error),
-    })
+    })?;
+    Ok(Written { bytes: counts.bytes, entries: counts.entries, summary })
 }
 
 fn fill(

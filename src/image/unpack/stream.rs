@@ -93,6 +93,8 @@ pub enum Packing {
     Zstd,
     /// xz (The .xz File Format, tukaani.org).
     Xz,
+    /// A zip archive with one file in it.
+    Zip,
     /// bzip2, which is told but not read.
     Bzip2,
 }
@@ -103,13 +105,15 @@ pub fn packing(head: &[u8]) -> Packing {
         [0x1f, 0x8b, ..] => Packing::Gzip,
         [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Packing::Zstd,
         [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Packing::Xz,
+        [b'P', b'K', 3, 4, ..] => Packing::Zip,
         [b'B', b'Z', b'h', b'1'..=b'9', ..] => Packing::Bzip2,
         _ => Packing::None,
     }
 }
 
-/// Reads the first bytes and returns a reader of the unpacked stream.
-pub(super) fn unpacked<'a>(mut input: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
+/// Reads the first bytes and returns a reader of the unpacked stream. `parallel`: the blocks of an xz file are unpacked side by
+/// side, which costs memory for each of them.
+pub(super) fn unpacked<'a>(mut input: impl Read + 'a, parallel: bool) -> io::Result<Box<dyn Read + 'a>> {
     let mut head = [0; 6];
     let mut have = 0;
     while have < head.len() {
@@ -124,6 +128,8 @@ pub(super) fn unpacked<'a>(mut input: impl Read + 'a) -> io::Result<Box<dyn Read
         Packing::None => Box::new(whole),
         Packing::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(whole)),
         Packing::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(whole)?),
+        Packing::Zip => Box::new(super::zip::Zip::new(whole)?),
+        Packing::Xz if parallel => Box::new(Xz::new(whole)?),
         Packing::Xz => {
             let stream = xz2::stream::Stream::new_stream_decoder(limits::DECODER, xz2::stream::CONCATENATED)?;
             Box::new(xz2::bufread::XzDecoder::new_stream(whole, stream))
@@ -132,6 +138,55 @@ pub(super) fn unpacked<'a>(mut input: impl Read + 'a) -> io::Result<Box<dyn Read
             return Err(io::Error::new(io::ErrorKind::Unsupported, "bzip2 is not supported: use gzip, zstd or xz"));
         }
     })
+}
+
+/// How much memory unpacking blocks side by side may take; a file with larger ones is unpacked one after the other.
+const XZ_MEMORY: u64 = 256 << 20;
+
+/// xz with several threads. The decoder of one stream does not know of a second one behind it, so that is looked for here.
+struct Xz<R: BufRead> {
+    decoder: Option<xz2::bufread::XzDecoder<R>>,
+}
+
+impl<R: BufRead> Xz<R> {
+    fn new(input: R) -> io::Result<Xz<R>> {
+        let threads = std::thread::available_parallelism().map_or(1, |n| n.get().min(16));
+        let stream = xz2::stream::MtStreamBuilder::new()
+            .threads(threads as u32)
+            .memlimit_threading(XZ_MEMORY)
+            .memlimit_stop(limits::DECODER)
+            .decoder()?;
+        Ok(Xz { decoder: Some(xz2::bufread::XzDecoder::new_stream(input, stream)) })
+    }
+
+    /// Goes on with the stream behind this one; there may be zeros between them (The .xz File Format, 2.2).
+    fn next_stream(&mut self) -> io::Result<()> {
+        let Some(decoder) = self.decoder.take() else { return Ok(()) };
+        let mut input = decoder.into_inner();
+        loop {
+            let buffer = input.fill_buf()?;
+            let zeros = buffer.iter().take_while(|&&b| b == 0).count();
+            match (buffer.is_empty(), zeros) {
+                (true, _) => return Ok(()),
+                (false, 0) => break,
+                (false, n) => input.consume(n),
+            }
+        }
+        *self = Xz::new(input)?;
+        Ok(())
+    }
+}
+
+impl<R: BufRead> Read for Xz<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let Some(decoder) = &mut self.decoder else { return Ok(0) };
+            match decoder.read(buffer)? {
+                0 if !buffer.is_empty() => self.next_stream()?,
+                n => return Ok(n),
+            }
+        }
+    }
 }
 
 /// A buffer that several threads read, and the last of them gives back.
@@ -271,11 +326,17 @@ mod tests {
         for (name, packed) in [("plain", text.clone()), ("gzip", gz), ("xz", xz), ("zstd", zst)] {
             // Twice, one after the other: several members make one stream.
             let twice = [packed.clone(), packed].concat();
-            let mut out = Vec::new();
-            unpacked(twice.as_slice()).unwrap().read_to_end(&mut out).unwrap();
-            assert_eq!(out, text.repeat(2), "{name}");
+            for parallel in [false, true] {
+                let mut out = Vec::new();
+                unpacked(twice.as_slice(), parallel).unwrap().read_to_end(&mut out).unwrap();
+                assert_eq!(out, text.repeat(2), "{name}");
+            }
+            for parallel in [false, true] {
+                let cut = unpacked(&twice[..twice.len() - 5], parallel).unwrap().read_to_end(&mut Vec::new());
+                assert!(cut.is_err() || name == "plain", "{name} is cut");
+            }
         }
-        assert!(unpacked(&b"BZh91AY"[..]).err().unwrap().to_string().contains("bzip2"));
+        assert!(unpacked(&b"BZh91AY"[..], false).err().unwrap().to_string().contains("bzip2"));
     }
 
     #[test]

@@ -276,6 +276,12 @@ impl<R: BufRead> Reader<R> {
         Ok(())
     }
 
+    /// What is at hand of the current entry's body, without taking it; empty at its end.
+    pub fn peek(&mut self) -> io::Result<&[u8]> {
+        let piece = self.input.fill_buf()?;
+        Ok(&piece[..piece.len().min(usize::try_from(self.left).unwrap_or(usize::MAX))])
+    }
+
     /// Reads what follows the end mark, to the very end. Returns the input.
     pub fn drain(mut self) -> Result<R, Fault> {
         loop {

@@ -95,7 +95,7 @@ impl Metadata {
 }
 
 /// What became of a whole archive.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Summary {
     /// It hides everything below it.
     pub opaque_root: bool,

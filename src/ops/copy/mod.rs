@@ -212,13 +212,13 @@ fn writable(domain: &Domain, store: &Store, dir: &Path) -> std::result::Result<R
 
 /// A shut-off domain's tree to read: nothing is made, so that a copy out changes nothing.
 fn readable(record: &Record, store: &Store, dir: &Path) -> std::result::Result<Root, String> {
-    let mut lowers = tree::lowers(store, &record.artifact);
+    let mut lowers = tree::lowers(store, &record.artifact).map_err(|e| e.to_string())?;
     if record.emulated.as_ref().is_some_and(|e| e.layer) {
-        lowers.insert(0, dir.join("emulation"));
+        lowers.insert(0, dir.join("emulation").into());
     }
     let upper = dir.join("upper");
     if upper.exists() {
-        lowers.insert(0, upper);
+        lowers.insert(0, upper.into());
     }
     let tree =
         Overlay { lowers, ..Overlay::default() }.detached().map_err(|e| format!("cannot stack the layers: {e}"))?;

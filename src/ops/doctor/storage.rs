@@ -18,7 +18,17 @@ const FEW: u64 = 4 * GIB;
 
 pub(super) fn findings(store: &Store) -> Vec<Finding> {
     let place = existing(store.root());
-    vec![overlay(&place), room(&place, sys::fs::free_bytes(&place))]
+    let mut all = vec![overlay(&place), room(&place, sys::fs::free_bytes(&place))];
+    all.extend(loops(Path::new("/dev/loop-control")));
+    all
+}
+
+/// Only disk images need them, so that they are there is not worth a line.
+fn loops(control: &Path) -> Option<Finding> {
+    (!control.exists()).then(|| {
+        Finding::new(AREA, Level::Warn, "this host has no loop devices: disk images cannot be used")
+            .cure("modprobe loop; in a container, give it /dev/loop-control and the /dev/loop* of the host")
+    })
 }
 
 /// The store may not be there yet; then the directory it will be made in counts.
@@ -106,6 +116,12 @@ fn room(place: &Path, free: std::io::Result<u64>) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn loop_devices() {
+        assert_eq!(loops(Path::new("/dev/null")), None);
+        assert!(loops(Path::new("/nonexistent")).is_some_and(|found| found.level == Level::Warn));
+    }
 
     #[test]
     fn room_that_is_left() {

@@ -95,7 +95,7 @@ pub fn obtain(ctx: &Ctx, wish: &Wish<'_>, ready: &Ready<'_>) -> Result<Entry> {
     let recipe = Digest::of(format!("{RECIPE} {VARIANT} {INCLUDE} {debian} {} {}", wish.suite, mirror.url).as_bytes());
     let made = now();
     let key = format!("bootstrap-{}-{debian}-{}-{made}", key_part(wish.suite), recipe.short());
-    claim.publish(&key, Meta { size, entries, opaque_root: false, parent: None, boot: None })?;
+    claim.publish(&key, Meta { size, entries, opaque_root: false, parent: None, boot: None, disk: None })?;
     let entry = Entry {
         platform: Some(platform),
         digest: Digest::of(key.as_bytes()).to_string(),

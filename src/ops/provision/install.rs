@@ -19,7 +19,7 @@ use crate::ops::{Ctx, Error, Interrupt, Kind, Result, delegation, ids};
 use crate::store::domains::{Run, now};
 use crate::sys::cgroup::{Cage, Limits};
 use crate::sys::jail::Jail;
-use crate::sys::overlay::{Mapping, Overlay};
+use crate::sys::overlay::{Lower, Mapping, Overlay};
 use crate::sys::root::Root;
 use crate::sys::sock;
 use crate::sys::userns::acting_as;
@@ -37,7 +37,7 @@ pub struct Job<'a> {
     /// The image's name, for messages.
     pub label: &'a str,
     /// The image's trees, the topmost first.
-    pub lowers: Vec<PathBuf>,
+    pub lowers: Vec<Lower>,
     /// An empty directory for the changes.
     pub upper: PathBuf,
     /// An empty directory for overlayfs on the same file system.

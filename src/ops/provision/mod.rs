@@ -50,7 +50,7 @@ pub fn provision(
         return Ok(None);
     };
     wish.mirror.map(bootstrap::check_mirror).transpose()?;
-    let lowers = tree::lowers(&ctx.store, artifact);
+    let lowers = tree::lowers(&ctx.store, artifact)?;
     let (recipe, key) = plan(ctx, artifact, facts, wish.mirror)?;
     let there = || layers::meta(&ctx.store, &key);
     let waiting = || ctx.report.note(&format!("another pronto is installing systemd in {label}: waiting for it"));
@@ -79,7 +79,10 @@ pub fn provision(
     drop(beside);
     let (size, entries) = finish(&upper, &recipe)
         .map_err(|e| Error::new(Kind::Create, format!("cannot clean the new layer of '{label}'")).because(e))?;
-    claim.publish(&key, Meta { size, entries, opaque_root: false, parent: artifact.digest.clone(), boot: None })?;
+    claim.publish(
+        &key,
+        Meta { size, entries, opaque_root: false, parent: artifact.digest.clone(), boot: None, disk: None },
+    )?;
     layers::settle(&ctx.store, std::slice::from_ref(&key))?;
     Ok(Some(Layer::Stored(key)))
 }
@@ -92,7 +95,7 @@ fn finish(upper: &Path, recipe: &Recipe) -> std::io::Result<(u64, u64)> {
 /// What is to be done, and the name of what comes of it. Errors: the image cannot be given an init.
 fn plan(ctx: &Ctx, artifact: &Artifact, facts: &Facts, mirror: Option<&str>) -> Result<(Recipe, String)> {
     let failed = |e: std::io::Error| Error::new(Kind::Create, format!("cannot read '{}'", artifact.label)).because(e);
-    let lowers = tree::lowers(&ctx.store, artifact);
+    let lowers = tree::lowers(&ctx.store, artifact)?;
     let tree = Overlay { lowers, ..Overlay::default() }.detached().map_err(failed)?;
     let root = Root::from_fd(tree, Path::new(&artifact.label));
     let recipe = recipe::recipe(facts.os_release.as_ref(), &|path| root.exists(path), mirror).map_err(|refusal| {
