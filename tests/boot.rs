@@ -16,6 +16,8 @@ mod cpu;
 mod crash;
 #[path = "boot/crowd.rs"]
 mod crowd;
+#[path = "boot/disks.rs"]
+mod disks;
 #[path = "boot/emulation.rs"]
 mod emulation;
 #[path = "boot/exec.rs"]
@@ -60,6 +62,7 @@ fn main() -> std::process::ExitCode {
             images::CASES,
             inits::CASES,
             house::CASES,
+            disks::CASES,
             systems::CASES,
             emulation::CASES,
             cpu::CASES,

@@ -55,8 +55,11 @@ fn create_fails_at_every_step() {
     let points = fail_points();
     let tar = scratch("tar").join("tree.tar");
     std::os::unix::fs::symlink(BOOKWORM_AMD64.tar(), &tar).unwrap();
-    let ways: [(&str, PathBuf); 5] = [
+    let disk = scratch("disk").join("guest.img");
+    crate::common::disk::ext4(&disk, 800 * crate::common::disk::MIB, &light(), "");
+    let ways: [(&str, PathBuf); 6] = [
         ("amd64", light()),
+        ("amd64", disk),
         ("arm64", BOOKWORM_ARM64.tree()),
         ("amd64", PathBuf::from(small())),
         ("amd64", tar),

@@ -5,6 +5,7 @@
 #![allow(dead_code, reason = "each ring uses its part of the house")]
 #![allow(unused_macros, unused_imports, reason = "as above")]
 
+pub mod disk;
 pub mod elf;
 pub mod fixtures;
 pub mod harness;
