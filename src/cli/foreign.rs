@@ -221,6 +221,7 @@ const HABITS: &[(&str, &str)] = &[
     ("enter", "exec"),
     ("halt", "shutdown"),
     ("kill", "destroy"),
+    ("load", "import"),
     ("login", "console"),
     ("ls", "list"),
     ("poweroff", "shutdown"),

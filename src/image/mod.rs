@@ -10,6 +10,7 @@ pub mod disk;
 pub mod fetch;
 pub mod net;
 pub mod oci;
+pub mod pack;
 pub mod platform;
 pub mod raspios;
 pub mod reference;

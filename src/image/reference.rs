@@ -109,6 +109,9 @@ pub fn local(name: &str) -> Result<String> {
     if name.contains('@') {
         return no("an image here is named by a tag, not by a digest");
     }
+    if streams::Name::parse(name).is_some() || raspios::Name::parse(name).is_some() {
+        return no("it names an image of a server already: take another name");
+    }
     if catalogue::lookup(name).is_some() {
         return no("the catalogue has a label of this name: take another one");
     }
@@ -298,6 +301,8 @@ mod tests {
             ("quay.io/x/y:1", "registry's host"),
             ("debian/bookworm", "catalogue"),
             ("debian-12", "catalogue"),
+            ("images:debian/12", "a server"),
+            ("raspios/bookworm-lite", "a server"),
             (&format!("mine@sha256:{hex}"), "digest"),
             ("a b", "white space"),
         ] {

@@ -56,6 +56,9 @@ pub fn obtain_as(ctx: &Ctx, word: &str, wish: &Wish<'_>) -> Result<Pulled> {
     let host = platform::host();
     let wanted = wish.platforms.unwrap_or(&host);
     let report = ctx.report.as_ref();
+    if let Some((name, entry)) = super::stored::obtain(ctx, word, wish.platforms, wish.ask)? {
+        return Ok(pulled(name, &entry, false));
+    }
     match reference::parse(word).map_err(cannot)? {
         ImageRef::Path(path) => {
             let path = reference::canonical(&path).map_err(cannot)?;
@@ -257,17 +260,11 @@ fn directory(path: std::path::PathBuf) -> Pulled {
 }
 
 fn pulled(label: String, entry: &Entry, fetched: bool) -> Pulled {
-    let artifact = Artifact {
-        label,
-        layers: entry.layers.iter().cloned().map(Layer::Stored).collect(),
-        digest: Some(entry.digest.clone()),
-        platform: entry.platform.clone(),
-        config: entry.config.clone(),
-    };
+    let artifact = super::stored::artifact(label, entry);
     Pulled { artifact, fetched }
 }
 
-fn failed(word: &str, error: image::Error) -> Error {
+pub(super) fn failed(word: &str, error: image::Error) -> Error {
     let error = match error {
         // Not the image's fault.
         image::Error::Store(interrupted @ crate::store::Error::Interrupted(_)) => return interrupted.into(),
@@ -368,7 +365,7 @@ fn no_list(image: &str) -> Error {
         .hint("fetch one of them: pronto pull --arch ARCH IMAGE")
 }
 
-mod kept;
+pub(super) mod kept;
 mod verify;
 pub use kept::{Document, Pruned, Row, images, inspect, prune, rmi, tag};
 pub use verify::{Damaged, Verified, verify};

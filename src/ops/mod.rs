@@ -3,6 +3,7 @@
 //! exit code.
 
 pub mod apart;
+pub mod cache;
 pub mod console;
 pub mod control;
 pub mod copy;
@@ -12,9 +13,11 @@ mod delegation;
 pub mod doctor;
 pub mod enter;
 pub mod exec;
+pub mod export;
 pub mod facts;
 pub mod ids;
 pub mod images;
+pub mod import;
 pub mod info;
 pub mod inspect;
 pub mod interpreter;
@@ -27,6 +30,7 @@ pub mod provision;
 pub mod registry;
 pub mod reserve;
 pub mod run;
+pub mod stored;
 pub mod sweep;
 pub mod tree;
 

@@ -21,7 +21,7 @@ use nix::sys::stat::{FileStat, Mode, SFlag, fstatat};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use crate::sys::root::file_type;
-use crate::sys::unpack::xattrs_at;
+use crate::sys::xattr;
 use nix::unistd::{Whence, lseek};
 
 /// Bytes per read.
@@ -189,7 +189,7 @@ impl Walk {
         ] {
             hash.update(&number.to_le_bytes());
         }
-        for (key, value) in xattrs_at(dir.as_fd(), name.to_bytes())? {
+        for (key, value) in xattr::all_at(dir.as_fd(), name)? {
             hash.update(&(key.len() as u64).to_le_bytes());
             hash.update(&key);
             hash.update(&(value.len() as u64).to_le_bytes());

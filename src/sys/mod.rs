@@ -31,3 +31,4 @@ pub mod tag;
 mod tiny;
 pub mod unpack;
 pub mod userns;
+pub mod xattr;

@@ -72,41 +72,6 @@ pub fn get_xattr(file: BorrowedFd<'_>, name: &[u8]) -> io::Result<Option<Vec<u8>
     Ok(Some(value))
 }
 
-/// All extended attributes of what is called `leaf` in the directory `parent`, a link not followed, sorted by name; none where the file system
-/// knows none. Errors: as llistxattr(2) and lgetxattr(2).
-pub fn xattrs_at(parent: BorrowedFd<'_>, leaf: &[u8]) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
-    let mut path = format!("/proc/self/fd/{}/", parent.as_raw_fd()).into_bytes();
-    path.extend_from_slice(leaf);
-    let path = CString::new(path)?;
-    // SAFETY: the string ends with zero; with a size of 0 nothing is written.
-    let size = unsafe { libc::llistxattr(path.as_ptr(), std::ptr::null_mut(), 0) };
-    if size <= 0 {
-        let error = io::Error::last_os_error();
-        return if size == 0 || error.raw_os_error() == Some(libc::EOPNOTSUPP) { Ok(Vec::new()) } else { Err(error) };
-    }
-    let mut names = vec![0_u8; 65536];
-    // SAFETY: the kernel writes at most `names.len()` bytes.
-    let size = unsafe { libc::llistxattr(path.as_ptr(), names.as_mut_ptr().cast(), names.len()) };
-    if size < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    names.truncate(size as usize);
-    let mut out = Vec::new();
-    for name in names.split(|&b| b == 0).filter(|name| !name.is_empty()) {
-        let key = CString::new(name)?;
-        let mut value = vec![0_u8; 65536];
-        // SAFETY: both strings end with zero, and the kernel writes at most `value.len()` bytes.
-        let size = unsafe { libc::lgetxattr(path.as_ptr(), key.as_ptr(), value.as_mut_ptr().cast(), value.len()) };
-        if size < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        value.truncate(size as usize);
-        out.push((name.to_vec(), value));
-    }
-    out.sort();
-    Ok(out)
-}
-
 /// Writes everything on the file system of `file` to the disk. Errors: as syncfs(2).
 pub fn sync_file_system(file: impl AsFd) -> io::Result<()> {
     Ok(nix::unistd::syncfs(file)?)

@@ -3,6 +3,7 @@
 
 mod arch;
 mod binfmt;
+mod cache;
 mod completions;
 mod console;
 mod cp;
@@ -13,8 +14,10 @@ mod doctor;
 mod domid;
 mod domname;
 mod exec;
+mod export;
 mod help;
 mod images;
+mod import;
 mod info;
 mod inspect;
 mod list;
@@ -106,6 +109,9 @@ pub const ALL: &[Entry] = &[
     entry::<inspect::Inspect>(),
     entry::<tag::Tag>(),
     entry::<rmi::Rmi>(),
+    entry::<import::Import>(),
+    entry::<export::Export>(),
+    entry::<cache::Cache>(),
     entry::<prune::Prune>(),
     entry::<verify::Verify>(),
     entry::<binfmt::Binfmt>(),

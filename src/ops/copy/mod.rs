@@ -137,11 +137,25 @@ struct Guest {
     _still: Option<Still>,
 }
 
-/// A shut-off domain's lock.
-struct Still {
+/// A shut-off domain's lock: as long as this is held it is not started and not deleted.
+#[derive(Debug)]
+pub struct Still {
     store: Store,
     uuid: String,
     _lock: Lock,
+}
+
+impl Still {
+    /// Takes it, and looks again at what is locked. Errors: somebody else has it; the domain has gone or runs by now.
+    pub fn hold(ctx: &Ctx, found: &Domain) -> Result<(Still, Domain)> {
+        let (store, name) = (&ctx.store, found.name.as_str());
+        let lock = store.lock_run(&found.name, &found.record)?;
+        let still = Still { store: store.clone(), uuid: found.record.uuid.clone(), _lock: lock };
+        // Between looking and locking it may have run, or gone.
+        let domain = store.load(name)?.filter(|d| d.record.uuid == found.record.uuid);
+        let domain = domain.ok_or_else(|| Error::no_domain(&DomainRef::from(name)))?;
+        Ok((still, domain))
+    }
 }
 
 impl Drop for Still {
@@ -169,11 +183,7 @@ impl Guest {
 
     fn at_rest(ctx: &Ctx, found: &Domain, write: bool) -> Result<Guest> {
         let (store, name) = (&ctx.store, found.name.as_str());
-        let lock = store.lock_run(&found.name, &found.record)?;
-        let still = Still { store: store.clone(), uuid: found.record.uuid.clone(), _lock: lock };
-        // Between looking and locking it may have run, or gone.
-        let domain = store.load(name)?.filter(|d| d.record.uuid == found.record.uuid);
-        let domain = domain.ok_or_else(|| Error::no_domain(&DomainRef::from(name)))?;
+        let (still, domain) = Still::hold(ctx, found)?;
         let dir = store.domain(name);
         let root = if write { writable(&domain, store, &dir) } else { readable(&domain.record, store, &dir) };
         let root = root.map_err(|why| Error::general(format!("cannot open the disk of '{name}'")).because(why))?;

@@ -170,7 +170,7 @@ fn chosen(image: &str, arch: Option<&str>) -> Result<impl Fn(&Entry) -> bool + u
 }
 
 /// The references under which a word may be stored. A name that was given here comes before all others.
-fn names_of(store: &Store, word: &str) -> Result<Vec<String>> {
+pub(in crate::ops) fn names_of(store: &Store, word: &str) -> Result<Vec<String>> {
     if let Ok(local) = reference::local(word) {
         if records::get(store, &local)?.is_some() {
             return Ok(vec![local]);
