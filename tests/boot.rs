@@ -38,6 +38,8 @@ mod limits;
 mod mounts;
 #[path = "boot/oneoff.rs"]
 mod oneoff;
+#[path = "boot/port.rs"]
+mod port;
 #[path = "boot/systems.rs"]
 mod systems;
 #[path = "boot/tar.rs"]
@@ -64,6 +66,7 @@ fn main() -> std::process::ExitCode {
             house::CASES,
             disks::CASES,
             systems::CASES,
+            port::CASES,
             emulation::CASES,
             cpu::CASES,
             traps::CASES,
