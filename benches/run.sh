@@ -1,7 +1,7 @@
 #!/bin/bash
 # The rows of docs/benchmarks.md, each with its peer in the same run.
 #
-#   benches/run.sh [oneshot] [create] [ready] [install] [cpu] [pull] [list] [rss]      (no word: all of them)
+#   benches/run.sh [oneshot] [create] [ready] [install] [cpu] [pull] [disk] [pullrss] [list] [rss]      (no word: all of them)
 #
 # What a newcomer would get wrong: the peer stands first, so the ratio in pronto's row is pronto's time by the peer's.
 # PRONTO names the program, ROUNDS how often each is run, PODMAN_OPTIONS what podman needs on this host.
@@ -114,10 +114,54 @@ pull() {
         peers=("podman=$podman pull -q --tls-verify=false --arch arm64 $from && $podman image mount $from##$podman image umount -a -f; $podman rmi -a -f")
         # Debian's umoci knows gzip only.
         [ $kind = zstd ] || peers=("skopeo+umoci=skopeo copy -q --override-arch arm64 --override-os linux --src-tls-verify=false docker://$from oci:$oci:t && umoci unpack --image $oci:t $bundle##rm -rf $oci $bundle" "${peers[@]}")
+        peers+=("pipe=$HERE/pipe.sh 127.0.0.1:$PORT/debian $kind arm64 $disk/pipe##rm -rf $disk/pipe")
         bench --drop "${peers[@]}" "pronto=$program --quiet --root $disk/cold pull --arch arm64 $from##rm -rf $disk/cold"
     done
+    title "cold pull to a ready tree, arm64: pronto, zstd layers / gzip layers"
+    bench --drop "gzip=$program --quiet --root $disk/cold pull --arch arm64 127.0.0.1:$PORT/debian:gz##rm -rf $disk/cold" \
+        "zstd=$program --quiet --root $disk/cold pull --arch arm64 127.0.0.1:$PORT/debian:zstd##rm -rf $disk/cold"
     $podman image umount -a -f >/dev/null 2>&1 || true
-    rm -rf "$oci" "$bundle" "$disk/cold"
+    rm -rf "$oci" "$bundle" "$disk/cold" "$disk/pipe"
+}
+
+# A disk of 2 GiB, three quarters of it the image's own files again and again, packed as people pack them: in blocks, and as one.
+disk_images() {
+    local work=$disk/image blocks
+    mkdir -p "$work/tree"
+    if [ ! -f "$work/one.img.xz" ]; then
+        for n in 1 2 3 4 5 6; do mkdir "$work/tree/$n"; tar -C "$work/tree/$n" -xf "$BENCH_DIR/img/arm64/base.tar"; done
+        mv "$work/tree/1"/* "$work/tree"
+        rm -f "$work/blocks.img"
+        truncate -s 2G "$work/blocks.img"
+        mkfs.ext4 -q -F -d "$work/tree" "$work/blocks.img"
+        cp --sparse=always "$work/blocks.img" "$work/one.img"
+        xz -k -f -1 -T2 --block-size=24MiB "$work/blocks.img"
+        xz -k -f -1 -T1 "$work/one.img"
+        rm -rf "$work/tree" "$work/one.img" "$work/blocks.img"
+    fi
+    for blocks in blocks one; do
+        title "a disk image of 2 GiB, xz in $blocks, to a domain that can boot: pronto pull / xz -dc into a file"
+        bench --drop "xz=xz -dc -T0 $work/$blocks.img.xz >$work/out##rm -f $work/out" \
+            "pronto=$program --quiet --root $disk/cold pull $work/$blocks.img.xz##rm -rf $disk/cold"
+    done
+    rm -rf "$work/out" "$disk/cold"
+}
+
+# Peak RSS is the fourth column.
+pullrss() {
+    title "memory of a pull: layers of 200 MB (gzip, zstd); one of 1 GiB"
+    if ! curl -sf "http://127.0.0.1:$PORT/v2/large/manifests/t" >/dev/null; then
+        local oci=$disk/large
+        mkdir -p "$disk/large-tree" && head -c 1G /dev/urandom >"$disk/large-tree/noise"
+        tar -C "$disk/large-tree" -cf "$disk/large.tar" .
+        umoci init --layout "$oci" && umoci new --image "$oci:t" && umoci raw add-layer --image "$oci:t" "$disk/large.tar"
+        skopeo copy -q --dest-tls-verify=false "oci:$oci:t" "docker://127.0.0.1:$PORT/large:t"
+        rm -rf "$oci" "$disk/large.tar" "$disk/large-tree"
+    fi
+    bench "gzip=$program --quiet --root $disk/cold pull --arch arm64 127.0.0.1:$PORT/debian:gz##rm -rf $disk/cold" \
+        "zstd=$program --quiet --root $disk/cold pull --arch arm64 127.0.0.1:$PORT/debian:zstd##rm -rf $disk/cold" \
+        "large=$program --quiet --root $disk/cold pull --arch amd64 127.0.0.1:$PORT/large:t##rm -rf $disk/cold"
+    rm -rf "$disk/cold"
 }
 
 list() {
@@ -143,10 +187,11 @@ rss() {
 
 printf '%s, %s CPUs, Linux %s, %s, %s, %s\n' "$($program version)" "$(nproc)" "$(uname -r)" \
     "$(systemd-nspawn --version | head -n 1)" "$(podman --version)" "$(skopeo --version)"
-[ $# -gt 0 ] || set -- oneshot create ready install cpu pull list rss
+[ $# -gt 0 ] || set -- oneshot create ready install cpu pull disk pullrss list rss
 for row; do
     case $row in
-        oneshot|create|ready|install|cpu|pull|list|rss) $row ;;
-        *) echo "run.sh: no row '$row': oneshot create ready install cpu pull list rss" >&2; exit 2 ;;
+        disk) disk_images ;;
+        oneshot|create|ready|install|cpu|pull|pullrss|list|rss) $row ;;
+        *) echo "run.sh: no row '$row': oneshot create ready install cpu pull disk pullrss list rss" >&2; exit 2 ;;
     esac
 done

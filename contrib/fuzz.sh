@@ -44,7 +44,7 @@ trap 'rm -rf "$FUZZ_SCRATCH"' EXIT
 # The inputs that a target takes are small; archives hold some entries and their bodies.
 one() {
     local t=$1 max=4096 say how=()
-    case $t in tar|tar_peer|unpack|archive) max=65536 ;; elf|passwd|manifest|gpt|mbr|superblock|qcow2) max=16384 ;; esac
+    case $t in tar|tar_peer|unpack|archive|disk|fat) max=65536 ;; elf|passwd|manifest|qcow2) max=16384 ;; esac
     mkdir -p "$WORK/corpus/$t" "$WORK/broken/$t" "fuzz/corpus/$t"
     if [ "$SECONDS_EACH" = 0 ]; then how=(-runs=0); else how=(-max_total_time="$SECONDS_EACH"); fi
     say=$WORK/$t.log

@@ -479,3 +479,69 @@ fn a_full_disk_is_told() {
     bench.ctx.store = first;
     nix::mount::umount(&small).unwrap();
 }
+
+/// Raspberry Pi OS by its name: the imager's index, the packed card, the digest of what is in it.
+#[test]
+fn a_card_out_of_the_imagers_index() {
+    let Some(bench) = Bench::new(&TOOLS) else { return };
+    let card = bench.card();
+    let digest = |path: &Path| {
+        let digest = ring::digest::digest(&ring::digest::SHA256, &std::fs::read(path).unwrap());
+        digest.as_ref().iter().map(|b| format!("{b:02x}")).collect::<String>()
+    };
+    let inner = digest(&card);
+    Run::new("xz").args(["-k", "-T1", "-0"]).arg(&card).run().ok();
+    let packed = std::fs::read(bench.path("card.img.xz")).unwrap();
+    let promise = Arc::new(Mutex::new(inner.clone()));
+    let promised = Arc::clone(&promise);
+    let server = Server::start(move |request| {
+        if request.path.ends_with(".img.xz") {
+            return Response::ok(packed.clone());
+        }
+        let host = request.header("host").unwrap().to_owned();
+        let index = serde_json::json!({"imager": {}, "os_list": [{
+            "name": "Raspberry Pi OS Lite", "url": format!("http://{host}/2026-06-18-raspios-trixie-arm64-lite.img.xz"),
+            "extract_sha256": *promised.lock().unwrap(), "image_download_size": packed.len(),
+            "release_date": "2026-06-18", "devices": ["pi5-64bit"], "architecture": "armv8",
+        }]});
+        Response::ok(index.to_string())
+    });
+    common::write(bench.ctx.store.sources(), format!("[raspios]\nindex = \"{}\"\n", server.url("os_list.json")));
+    *promise.lock().unwrap() = "0".repeat(64);
+    bench.fails(Path::new("raspios/trixie-lite"), &["is damaged", &inner]);
+    *promise.lock().unwrap() = inner;
+    std::fs::remove_dir_all(bench.ctx.store.cache()).unwrap();
+    bench.ctx.store.open().unwrap();
+    let artifact = bench.get(Path::new("raspios/trixie-lite")).unwrap();
+    let root = bench.root(&artifact);
+    assert_eq!(root.read_text("boot/firmware/cmdline.txt").unwrap(), "quiet\n");
+    assert_eq!(root.stat(Path::new("usr/data")).unwrap().st_size, MIB as i64);
+}
+
+/// A disk is no layer that others know: what goes out is the tree that a guest would see.
+#[test]
+fn a_disk_goes_out_as_a_tree() {
+    let Some(bench) = Bench::new(&TOOLS) else { return };
+    let card = bench.card();
+    bench.get(&card).unwrap();
+    let out = bench.path("out");
+    let run = |words: &[&str]| {
+        Run::new(BINARY).arg("--root").arg(bench.path("store")).args(words).run().ok();
+    };
+    // Nothing in this one says what it is for.
+    run(&["export", "--arch", "amd64", card.to_str().unwrap(), &format!("oci:{}:t", out.display())]);
+    let listed = Run::new("skopeo").args(["inspect", "--raw"]).arg(format!("oci:{}:t", out.display())).run().ok();
+    let manifest: serde_json::Value = serde_json::from_str(&listed.text()).unwrap();
+    assert_eq!(manifest["layers"].as_array().unwrap().len(), 1, "{manifest}");
+    let again = obtain(&bench.ctx, &format!("oci:{}:t", out.display()), None, false, None).unwrap();
+    let root = bench.root(&again);
+    assert!(root.exists("boot/firmware/kernel8.img") && root.read_text("etc/fstab").unwrap().contains('#'));
+
+    let cache = bench.path("cache");
+    run(&["cache", "export", cache.to_str().unwrap()]);
+    let other = bench.path("other");
+    Run::new(BINARY).arg("--root").arg(&other).args(["cache", "import"]).arg(&cache).run().ok();
+    let there = Run::new(BINARY).arg("--root").arg(&other).args(["verify", "--format", "json"]).run().ok();
+    let found: serde_json::Value = serde_json::from_str(&there.text()).unwrap();
+    assert_eq!((&found["sound"], &found["damaged"]), (&2.into(), &serde_json::json!([])), "{found}");
+}

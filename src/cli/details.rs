@@ -82,6 +82,7 @@ fn ours(what: &Create) -> Value {
         "binds": binds,
         "env": env,
         "mirror": what.mirror,
+        "include": what.include,
         "rm": spec.rm,
         "replace": what.replace,
         "paused": what.paused,

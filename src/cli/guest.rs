@@ -43,6 +43,9 @@ pub struct GuestOptions {
     /// Where Debian and Ubuntu packages come from [env: PRONTO_MIRROR]
     #[arg(long, value_name = "URL")]
     pub mirror: Option<String>,
+    /// Make the system from packages, with these besides: Debian and Ubuntu
+    #[arg(long, value_name = "PACKAGE[,PACKAGE…]", value_delimiter = ',')]
+    pub include: Vec<String>,
     /// Give the guest ids of its own, or fail: its root is nobody on the host (the default, where this host can)
     #[arg(long, conflicts_with = "no_userns")]
     pub userns: bool,
@@ -156,6 +159,7 @@ pub fn request(
         keep: false,
         paused: false,
         mirror: mirror(options.mirror),
+        include: packages(options.include)?,
     })
 }
 
@@ -211,6 +215,13 @@ pub fn environment(all: Vec<Variable>) -> Vec<(OsString, OsString)> {
 /// Where packages come from: the option, else the environment.
 pub fn mirror(option: Option<String>) -> Option<String> {
     option.or_else(|| std::env::var("PRONTO_MIRROR").ok().filter(|url| !url.is_empty()))
+}
+
+/// `--include`'s packages, sorted, each once. Errors: a word that names none.
+pub fn packages(words: Vec<String>) -> Result<Vec<String>, Failure> {
+    let all: std::collections::BTreeSet<String> = words.into_iter().filter(|word| !word.is_empty()).collect();
+    all.iter().try_for_each(|word| ops::provision::bootstrap::check_package(word))?;
+    Ok(all.into_iter().collect())
 }
 
 /// What stands where a domain is wanted: any word; one that is not UTF-8 names none.

@@ -32,6 +32,8 @@ pub struct Create {
     pub paused: bool,
     /// Where Debian and Ubuntu packages come from (`--mirror`, `PRONTO_MIRROR`).
     pub mirror: Option<String>,
+    /// Packages that a system made from packages holds besides (`--include`), sorted, each once.
+    pub include: Vec<String>,
 }
 
 /// What came of it.

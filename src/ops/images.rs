@@ -4,7 +4,7 @@
 //! lock and look at [`still_there`] first.
 
 use super::provision::bootstrap;
-use super::{Ctx, Error, Result};
+use super::{Ctx, Error, Kind, Result};
 use crate::domain::{Artifact, ImageConfig, Layer, Platform};
 use crate::image::catalogue::{self, Source};
 use crate::image::oci::{self, Ask, DockerArchive, Layout, Pulled as Fetched, Registry};
@@ -32,6 +32,8 @@ pub struct Wish<'a> {
     pub ask: Ask,
     /// Where a bootstrap takes its packages from.
     pub mirror: Option<&'a str>,
+    /// Packages that the system must hold besides, sorted, each once: then it is made from packages, whatever other sources there are.
+    pub include: &'a [String],
     /// Called before a system of a foreign architecture (Debian's name) is made from packages: an interpreter for it must be
     /// registered, with the F flag, when it returns.
     pub ready: &'a bootstrap::Ready<'a>,
@@ -47,7 +49,8 @@ impl std::fmt::Debug for Wish<'_> {
 /// twice. `mirror` is where a bootstrap takes its packages from. Errors: see [`image::Error`]; nothing is left half-made.
 pub fn obtain(ctx: &Ctx, word: &str, platforms: Platforms<'_>, force: bool, mirror: Option<&str>) -> Result<Artifact> {
     let ask = if force { Ask::Anew } else { Ask::Present };
-    obtain_as(ctx, word, &Wish { platforms, ask, mirror, ready: &|_| Ok(Vec::new()) }).map(|pulled| pulled.artifact)
+    obtain_as(ctx, word, &Wish { platforms, ask, mirror, include: &[], ready: &|_| Ok(Vec::new()) })
+        .map(|pulled| pulled.artifact)
 }
 
 /// As [`obtain`], with everything that can be wished for; says too whether anything was fetched.
@@ -59,7 +62,11 @@ pub fn obtain_as(ctx: &Ctx, word: &str, wish: &Wish<'_>) -> Result<Pulled> {
     if let Some((name, entry)) = super::stored::obtain(ctx, word, wish.platforms, wish.ask)? {
         return Ok(pulled(name, &entry, false));
     }
-    match reference::parse(word).map_err(cannot)? {
+    let what = reference::parse(word).map_err(cannot)?;
+    if !wish.include.is_empty() && !matches!(what, ImageRef::Label(_)) {
+        return Err(no_packages(word));
+    }
+    match what {
         ImageRef::Path(path) => {
             let path = reference::canonical(&path).map_err(cannot)?;
             if path.is_dir() {
@@ -158,10 +165,14 @@ fn from_registry(
 /// Whatever is stored of any source will do; else they are tried in order.
 fn from_catalogue(ctx: &Ctx, row: &catalogue::Row, wanted: platform::Wanted<'_>, wish: &Wish<'_>) -> Result<Pulled> {
     let label = &row.label;
+    let fitting = |source: &&Source| wish.include.is_empty() || matches!(source, Source::Bootstrap(_));
+    if !row.sources.iter().any(|source| fitting(&source)) {
+        return Err(no_packages(label));
+    }
     let mut asked = None;
     if wish.ask != Ask::Anew {
-        for source in &row.sources {
-            if let Some(entry) = oci::stored(&ctx.store, &stored_as(source), wanted)? {
+        for source in row.sources.iter().filter(fitting) {
+            if let Some(entry) = oci::stored(&ctx.store, &stored_as(source, wish.include), wanted)? {
                 if wish.ask == Ask::Present || matches!(source, Source::Bootstrap(_)) {
                     return Ok(pulled(label.clone(), &entry, false));
                 }
@@ -173,7 +184,7 @@ fn from_catalogue(ctx: &Ctx, row: &catalogue::Row, wanted: platform::Wanted<'_>,
     if let Some(note) = &row.note {
         ctx.report.note(&format!("{label}: {note}"));
     }
-    let mut sources = row.sources.iter().peekable();
+    let mut sources = row.sources.iter().filter(fitting).peekable();
     while let Some(source) = sources.next() {
         let error = match from_source(ctx, source, wanted, wish) {
             Ok((entry, fetched)) => return Ok(pulled(label.clone(), &entry, fetched)),
@@ -187,6 +198,14 @@ fn from_catalogue(ctx: &Ctx, row: &catalogue::Row, wanted: platform::Wanted<'_>,
         ctx.report.note(&format!("{label}: {error}: trying its next source"));
     }
     Err(Error::general(format!("'{label}' has no source")))
+}
+
+fn no_packages(word: &str) -> Error {
+    Error::new(
+        Kind::Usage,
+        format!("'{}' is not made from packages here, so --include has no meaning", word.escape_debug()),
+    )
+    .hint("it is for labels of Debian and Ubuntu; into any other domain packages are installed by its own manager")
 }
 
 /// Why a source of the catalogue gave nothing.
@@ -233,18 +252,20 @@ fn from_source(
             Ok((got.entry, got.fetched))
         }
         Source::Bootstrap(suite) => {
-            let what = bootstrap::Wish { suite, platforms: wanted, mirror: wish.mirror, force: wish.ask == Ask::Anew };
+            let (mirror, include, force) = (wish.mirror, wish.include, wish.ask == Ask::Anew);
+            let what = bootstrap::Wish { suite, platforms: wanted, mirror, include, force };
             bootstrap::obtain(ctx, &what, wish.ready).map(|entry| (entry, true)).map_err(Unusable::Fatal)
         }
     }
 }
 
-fn stored_as(source: &Source) -> String {
+/// The reference under which what a source gives is stored, with these packages besides.
+fn stored_as(source: &Source, include: &[String]) -> String {
     match source {
         Source::Oci(text) => text.clone(),
         Source::Streams(path) => format!("images:{path}/default"),
         Source::Tarball(at) => at.url.clone(),
-        Source::Bootstrap(suite) => bootstrap::reference(suite),
+        Source::Bootstrap(suite) => bootstrap::reference(suite, include),
     }
 }
 
@@ -306,11 +327,23 @@ pub fn still_there(ctx: &Ctx, artifact: &Artifact) -> Result<bool> {
 /// everything is asked again, and a bootstrap or download is made anew.
 /// `arch` is any name a user may give an architecture.
 pub fn pull(ctx: &Ctx, image: &str, arch: Option<&str>, force: bool, mirror: Option<&str>) -> Result<Pulled> {
+    pull_with(ctx, image, arch, force, mirror, &[])
+}
+
+/// As [`pull`], of a system that holds these packages besides (sorted, each once).
+pub fn pull_with(
+    ctx: &Ctx,
+    image: &str,
+    arch: Option<&str>,
+    force: bool,
+    mirror: Option<&str>,
+    include: &[String],
+) -> Result<Pulled> {
     let platforms = arch.map(super::registry::platforms_named).transpose()?;
     let ask = if force { Ask::Anew } else { Ask::Newer };
     let profiles = super::registry::profiles()?;
     let ready = |debian: &str| super::interpreter::ready_for(ctx, &profiles, debian, true, None);
-    obtain_as(ctx, image, &Wish { platforms: platforms.as_deref(), ask, mirror, ready: &ready })
+    obtain_as(ctx, image, &Wish { platforms: platforms.as_deref(), ask, mirror, include, ready: &ready })
 }
 
 /// Fetches an image for every platform that its source has, as [`pull`] does. Errors: the source has no list of platforms.

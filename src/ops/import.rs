@@ -16,6 +16,7 @@ use crate::store::images::{self as records, Entry};
 use crate::store::layers::{self, Claimed, Meta};
 use crate::sys::overlay::Overlay;
 use crate::sys::tag;
+use inspect::Facts;
 
 /// What is imported, and as what.
 #[derive(Debug, Clone)]
@@ -119,17 +120,9 @@ fn platform_of(
 ) -> Result<Platform> {
     let facts = facts::of(ctx, artifact, profiles)?;
     inspect::check(&facts, wanted)?;
-    let found = facts.profile.as_deref().and_then(|name| profiles.find(name).ok());
-    let (profile, asked) = match (wanted, what.arch, found) {
+    let (profile, asked) = match (wanted, what.arch, told_by(&facts, profiles)) {
         (Some(wanted), Some(asked), _) => (wanted, asked.to_owned()),
-        (_, _, Some(found)) => (
-            found,
-            facts
-                .model(profiles)
-                .map(|m| m.variant.clone())
-                .filter(|v| !v.is_empty())
-                .map_or_else(|| found.name.clone(), |v| format!("{}/{v}", found.oci.architecture)),
-        ),
+        (_, _, Some(found)) => found,
         _ => {
             return artifact.platform.clone().ok_or_else(|| {
                 let what = format!("nothing in '{}' tells which architecture it is for", what.source.escape_debug());
@@ -145,6 +138,20 @@ fn platform_of(
 }
 
 /// The first of these platforms as a label: in its normal form, for `amd64/v1` and `arm64/v8` go without saying.
+/// The architecture that an image's programs are for, and how it is called with its variant.
+fn told_by<'a>(facts: &Facts, profiles: &'a Profiles) -> Option<(&'a Profile, String)> {
+    let found = facts.profile.as_deref().and_then(|name| profiles.find(name).ok())?;
+    let variant = facts.model(profiles).map(|m| m.variant.clone()).filter(|v| !v.is_empty());
+    Some((found, variant.map_or_else(|| found.name.clone(), |v| format!("{}/{v}", found.oci.architecture))))
+}
+
+/// The platform of an image that does not say it, by its programs; `None` when they do not, either.
+pub(super) fn platform_of_files(ctx: &Ctx, artifact: &Artifact, profiles: &Profiles) -> Result<Option<Platform>> {
+    let facts = facts::of(ctx, artifact, profiles)?;
+    let found = told_by(&facts, profiles);
+    Ok(found.and_then(|(profile, name)| platform_named(&registry::platforms(profile, &name))))
+}
+
 pub(super) fn platform_named(platforms: platform::Wanted<'_>) -> Option<Platform> {
     let (architecture, variant) = platforms.first()?;
     let (architecture, variant) = platform::normal(architecture, variant.as_deref());
@@ -206,8 +213,13 @@ fn from_archive(ctx: &Ctx, what: &Import<'_>, wanted: Option<&Profile>, profiles
             platform::host().into_iter().chain(all).collect()
         }
     };
-    let wish =
-        images::Wish { platforms: Some(&platforms), ask: Ask::Present, mirror: None, ready: &|_| Ok(Vec::new()) };
+    let wish = images::Wish {
+        platforms: Some(&platforms),
+        ask: Ask::Present,
+        mirror: None,
+        include: &[],
+        ready: &|_| Ok(Vec::new()),
+    };
     let artifact = images::obtain_as(ctx, what.source, &wish)?.artifact;
     let gone =
         || Error::general(format!("'{}' was removed from the store at the same time", what.source.escape_debug()));

@@ -80,7 +80,7 @@ pub fn reserve(ctx: &Ctx, what: &Create, purpose: Purpose<'_>, interrupt: &mut I
     let (credentials, asked) = (!what.spec.no_credentials, what.spec.binfmt);
     let ready = |debian: &str| interpreter::ready_for(ctx, &profiles, debian, credentials, asked);
     let (platforms, mirror) = (platforms.as_deref(), what.mirror.as_deref());
-    let wish = images::Wish { platforms, ask: Ask::Present, mirror, ready: &ready };
+    let wish = images::Wish { platforms, ask: Ask::Present, mirror, include: &what.include, ready: &ready };
     let artifact = images::obtain_as(ctx, &what.spec.image, &wish)?.artifact;
     interrupt.check()?;
     let mut reserved = take_name(ctx, what, artifact)?;

@@ -68,8 +68,8 @@ fn pick(record: &Record, wanted: Option<Wanted<'_>>) -> Result<Entry> {
     let host = platform::host();
     let rank = |entry: &&Entry| match &entry.platform {
         Some(platform) => platform::rank(platform, wanted.unwrap_or(&host)),
-        // A tarball does not say what it is for.
-        None => wanted.is_none().then_some(usize::MAX),
+        // A tarball does not say what it is for: it is what it is said to be, where nothing better is there.
+        None => Some(usize::MAX),
     };
     let best = record.entries.iter().filter(|entry| rank(entry).is_some()).min_by_key(rank);
     let only = || record.entries.first().filter(|_| wanted.is_none() && record.entries.len() == 1);

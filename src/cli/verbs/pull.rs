@@ -31,6 +31,9 @@ pub struct Pull {
     /// Where Debian and Ubuntu packages come from [env: PRONTO_MIRROR]
     #[arg(long, value_name = "URL")]
     mirror: Option<String>,
+    /// Make the system from packages, with these besides: Debian and Ubuntu
+    #[arg(long, value_name = "PACKAGE[,PACKAGE…]", value_delimiter = ',', conflicts_with = "all_platforms")]
+    include: Vec<String>,
     #[command(flatten)]
     access: AccessOptions,
     /// The image
@@ -45,15 +48,19 @@ impl Verb for Pull {
         let image = guest::image_text(&self.image)?;
         let arch = self.arch.or_else(|| front.globals.arch.clone());
         let mirror = guest::mirror(self.mirror);
+        let include = guest::packages(self.include)?;
         let ctx = Ctx { access: self.access.access()?, ..front.ctx(Self::NAME)? };
         let all = if self.all_platforms {
             ops::images::pull_all(&ctx, &image, self.force)?
         } else {
-            vec![ops::images::pull(&ctx, &image, arch.as_deref(), self.force, mirror.as_deref())?]
+            vec![ops::images::pull_with(&ctx, &image, arch.as_deref(), self.force, mirror.as_deref(), &include)?]
         };
         // docker's words, which scripts look for.
         let did = if all.iter().any(|p| p.fetched) { "Downloaded newer image" } else { "Image is up to date" };
         if let Some(last) = all.last() {
+            if let Some(digest) = &last.artifact.digest {
+                ctx.report.note(&format!("Digest: {digest}"));
+            }
             ctx.report.note(&format!("Status: {did} for {}", last.artifact.label));
         }
         output::lines(all.into_iter().filter_map(|pulled| pulled.artifact.digest))?;

@@ -127,7 +127,11 @@ impl Source {
         })?;
         let artifact = stored::artifact(name.clone(), &entry);
         let root = open(tree::lowers(&ctx.store, &artifact)?, &name)?;
-        let platform = entry.platform.clone();
+        let platform = match (&entry.platform, wanted.as_deref()) {
+            (Some(platform), _) => Some(platform.clone()),
+            (None, Some(asked)) => import::platform_named(asked),
+            (None, None) => import::platform_of_files(ctx, &artifact, &profiles)?,
+        };
         Ok(Source { label: name, artifact, entry: Some(entry), root, living: false, platform, _still: None })
     }
 
@@ -233,6 +237,10 @@ fn image(
         let (blob, packed) = output.layer(pack, &source.label)?;
         tell(ctx, &packed);
         written.push(blob);
+    }
+    if source.platform.is_none() {
+        let why = "nothing in it tells which architecture it is for: say it with --arch".to_owned();
+        return Err(crate::image::Error::Malformed { what: source.label.clone(), why });
     }
     let about = Description {
         platform: source.platform.clone(),

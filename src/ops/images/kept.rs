@@ -180,7 +180,11 @@ pub(in crate::ops) fn names_of(store: &Store, word: &str) -> Result<Vec<String>>
     match reference::parse(word) {
         Ok(ImageRef::Registry(reference)) => names.push(reference.whole()),
         Ok(ImageRef::Label(label)) => {
-            names.extend(catalogue::lookup(label).into_iter().flat_map(|row| row.sources.iter().map(stored_as)));
+            names.extend(
+                catalogue::lookup(label)
+                    .into_iter()
+                    .flat_map(|row| row.sources.iter().map(|source| stored_as(source, &[]))),
+            );
         }
         Ok(ImageRef::Path(path)) => {
             let absolute = reference::canonical(&path).ok().or_else(|| std::path::absolute(&path).ok());

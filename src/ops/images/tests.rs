@@ -62,7 +62,7 @@ fn a_source_out_of_reach_is_one_line_and_the_next_is_taken() {
         booted: "never".into(),
         note: None,
     };
-    let wish = Wish { platforms: None, ask: Ask::Present, mirror: None, ready: &|_| Ok(Vec::new()) };
+    let wish = Wish { platforms: None, ask: Ask::Present, mirror: None, include: &[], ready: &|_| Ok(Vec::new()) };
     let error =
         from_catalogue(&ctx, &row, &crate::ops::registry::platforms_named("arm64").unwrap(), &wish).unwrap_err();
     let refused = "registry 127.0.0.1:1 cannot be reached: Connection refused";

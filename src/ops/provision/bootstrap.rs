@@ -30,13 +30,32 @@ pub struct Wish<'a> {
     pub platforms: platform::Wanted<'a>,
     /// Where packages come from instead of the host's own mirror.
     pub mirror: Option<&'a str>,
+    /// Packages that it holds besides ([`check_package`]), sorted, each once.
+    pub include: &'a [String],
     /// Make it anew although it is there.
     pub force: bool,
 }
 
-/// The reference under which a suite is stored.
-pub fn reference(suite: &str) -> String {
-    format!("bootstrap:{suite}")
+/// The reference under which a suite is stored, with these packages besides.
+pub fn reference(suite: &str, include: &[String]) -> String {
+    match include {
+        [] => format!("bootstrap:{suite}"),
+        more => format!("bootstrap:{suite}+{}", more.join(",")),
+    }
+}
+
+/// Whether a word names a package as apt-get install takes it: `NAME[:ARCH][=VERSION]` (deb-control(5), "Package"). A word that begins with a
+/// dash would be an option, one with a slash a file.
+pub fn check_package(word: &str) -> Result<()> {
+    let name = word.split([':', '=']).next().unwrap_or_default();
+    let good = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"+-.".contains(&b);
+    let rest = |b: u8| b.is_ascii_alphanumeric() || b"+-.:=~_".contains(&b);
+    if name.len() >= 2 && name.as_bytes()[0].is_ascii_alphanumeric() && name.bytes().all(good) && word.bytes().all(rest)
+    {
+        return Ok(());
+    }
+    Err(Error::new(crate::ops::Kind::Usage, format!("'{}' is no name of a package", word.escape_debug()))
+        .hint("--include takes names of Debian packages with commas between them: --include gcc,make"))
 }
 
 /// Debian's name of an OCI platform. Source: dpkg's cputable, and which Debian port is built for which CPU.
@@ -72,7 +91,7 @@ pub fn obtain(ctx: &Ctx, wish: &Wish<'_>, ready: &Ready<'_>) -> Result<Entry> {
         .ok_or_else(|| Error::general(format!("Debian has no {}", platform::wanted_text(wish.platforms))))?;
     let (architecture, variant) = platform::normal(wanted.0, wanted.1.as_deref());
     let platform = Platform { architecture, os: "linux".into(), variant };
-    let reference = reference(wish.suite);
+    let reference = reference(wish.suite, wish.include);
     let there =
         || if wish.force { Ok(None) } else { crate::image::oci::stored(&ctx.store, &reference, wish.platforms) };
     let waiting = || ctx.report.note(&format!("another pronto is making {} {debian}: waiting for it", wish.suite));
@@ -86,13 +105,15 @@ pub fn obtain(ctx: &Ctx, wish: &Wish<'_>, ready: &Ready<'_>) -> Result<Entry> {
     let private = if debian == host_architecture()? { Vec::new() } else { ready(debian)? };
     layers::sweep(&ctx.store)?;
     let directory = claim.directory()?;
-    let argv = argv(debian, wish.suite, &directory, &mirror);
+    let argv = argv(debian, wish, &directory, &mirror);
     run(apart(&argv, &private)?, wish.suite, debian, ctx.report.as_ref())?;
     clean::system(&directory).map_err(|e| Error::general("cannot clean the new system").because(e))?;
     let (size, entries) =
         clean::measure(&directory).map_err(|e| Error::general("cannot read the new system").because(e))?;
     // What a mirror holds changes, so one recipe makes many layers: the time is a part of the name.
-    let recipe = Digest::of(format!("{RECIPE} {VARIANT} {INCLUDE} {debian} {} {}", wish.suite, mirror.url).as_bytes());
+    let recipe = Digest::of(
+        format!("{RECIPE} {VARIANT} {} {debian} {} {}", include_list(wish), wish.suite, mirror.url).as_bytes(),
+    );
     let made = now();
     let key = format!("bootstrap-{}-{debian}-{}-{made}", key_part(wish.suite), recipe.short());
     claim.publish(&key, Meta { size, entries, opaque_root: false, parent: None, boot: None, disk: None })?;
@@ -113,15 +134,22 @@ pub fn obtain(ctx: &Ctx, wish: &Wish<'_>, ready: &Ready<'_>) -> Result<Entry> {
     Err(Error::general(format!("{reference} was removed from the store at the same time")))
 }
 
+/// All packages that are named to mmdebstrap.
+fn include_list(wish: &Wish<'_>) -> String {
+    let more = wish.include.iter().map(String::as_str);
+    std::iter::once(INCLUDE).chain(more).collect::<Vec<_>>().join(",")
+}
+
 /// The words of the command.
-fn argv(debian: &str, suite: &str, directory: &Path, mirror: &Mirror) -> Vec<OsString> {
+fn argv(debian: &str, wish: &Wish<'_>, directory: &Path, mirror: &Mirror) -> Vec<OsString> {
+    let (suite, include) = (wish.suite, include_list(wish));
     let mut words: Vec<OsString> = vec![
         "mmdebstrap".into(),
         "--mode=root".into(),
         "--format=directory".into(),
         format!("--architectures={debian}").into(),
         format!("--variant={VARIANT}").into(),
-        format!("--include={INCLUDE}").into(),
+        format!("--include={include}").into(),
         // A tree that is not whole is thrown away, and a whole one is synced at once when it is published.
         "--dpkgopt=force-unsafe-io".into(),
         "--skip=check/qemu".into(),
@@ -284,7 +312,9 @@ mod tests {
     #[test]
     fn the_words_of_the_command() {
         let mirror = |url: &str, named| Mirror { url: url.to_owned(), named };
-        let words = argv("arm64", "bookworm", Path::new("/s/a b"), &mirror("http://mirror.example/debian", false));
+        let wish = |suite, include| Wish { suite, platforms: &[], mirror: None, include, force: false };
+        let plain = wish("bookworm", &[]);
+        let words = argv("arm64", &plain, Path::new("/s/a b"), &mirror("http://mirror.example/debian", false));
         let words: Vec<_> = words.iter().map(|w| w.to_str().unwrap()).collect();
         assert_eq!(
             words,
@@ -302,12 +332,26 @@ mod tests {
                 "deb http://mirror.example/debian bookworm main"
             ]
         );
-        let ubuntu = argv("arm64", "noble", Path::new("/s"), &mirror("m", true));
+        let more = ["gcc".to_owned(), "make".to_owned()];
+        let with = argv("arm64", &wish("bookworm", &more), Path::new("/s"), &mirror("m", false));
+        assert_eq!(with[5], "--include=systemd,systemd-sysv,dbus,libpam-systemd,gcc,make");
+        assert_eq!(reference("bookworm", &more), "bootstrap:bookworm+gcc,make");
+        let ubuntu = argv("arm64", &wish("noble", &[]), Path::new("/s"), &mirror("m", true));
         assert_eq!(ubuntu.last().unwrap(), "deb m noble main universe");
         assert_eq!(
             ubuntu[8], "--aptopt=Acquire::Check-Valid-Until \"false\"",
             "a mirror that was named is taken as it is"
         );
+    }
+
+    #[test]
+    fn packages_and_what_is_none() {
+        for good in ["gcc", "g++", "libc6-dev:amd64", "vim=2:9.0.1378-2", "python3.11", "0ad"] {
+            check_package(good).unwrap();
+        }
+        for bad in ["", "x", "-y", "--foo", "./a.deb", "Gcc", "a b", "gcc;id", "?essential", "gcc\n"] {
+            assert!(check_package(bad).unwrap_err().to_string().contains("no name of a package"), "{bad}");
+        }
     }
 
     #[test]
