@@ -8,7 +8,7 @@
 //! ```
 
 use std::collections::HashMap;
-use std::ffi::OsString;
+use std::ffi::{CString, OsString};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -20,6 +20,7 @@ use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstatat};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
+use crate::sys::fs::sorted_names;
 use crate::sys::root::file_type;
 use crate::sys::xattr;
 use nix::unistd::{Whence, lseek};
@@ -134,7 +135,7 @@ fn hashes(dir: &Path) -> io::Result<Vec<(PathBuf, u64)>> {
     let stat = nix::sys::stat::fstat(&root)?;
     let hash = walk.entry(root.as_fd(), c".", &stat)?;
     walk.out.push((PathBuf::new(), hash));
-    walk.directory(root, Path::new(""), 0)?;
+    walk.directory(&root, Path::new(""), 0)?;
     let mut out = walk.out;
     out.sort_unstable();
     Ok(out)
@@ -148,26 +149,19 @@ struct Walk {
 }
 
 impl Walk {
-    fn directory(&mut self, dir: OwnedFd, path: &Path, depth: usize) -> io::Result<()> {
+    fn directory(&mut self, dir: &OwnedFd, path: &Path, depth: usize) -> io::Result<()> {
         if depth > DEPTH {
             return Err(io::Error::other(format!("{} is nested too deep", path.display())));
         }
-        let mut names = Vec::new();
-        let mut dir = nix::dir::Dir::from_fd(dir)?;
-        for entry in dir.iter() {
-            let name = entry?.file_name().to_owned();
-            if !matches!(name.as_bytes(), b"." | b"..") {
-                names.push(name);
-            }
-        }
-        for name in names {
+        for name in sorted_names(dir)? {
+            let name = CString::new(name.into_vec())?;
             let stat = fstatat(dir.as_fd(), name.as_c_str(), AtFlags::AT_SYMLINK_NOFOLLOW)?;
-            let below = path.join(std::ffi::OsStr::from_bytes(name.as_bytes()));
+            let below = path.join(std::ffi::OsStr::from_bytes(name.to_bytes()));
             let hash = self.entry(dir.as_fd(), &name, &stat)?;
             if file_type(&stat) == SFlag::S_IFDIR {
                 let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
                 let inner = openat(dir.as_fd(), name.as_c_str(), flags, Mode::empty())?;
-                self.directory(inner, &below, depth + 1)?;
+                self.directory(&inner, &below, depth + 1)?;
             }
             self.out.push((below, hash));
         }

@@ -1,10 +1,16 @@
 //! Files on the host: whole or not at all, private, and removed for good. What a newcomer would get wrong: `std::fs::write`
 //! lets a reader see half a file and loses it in a power cut, so it is denied by a lint; write through here.
 
+use std::ffi::OsString;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::Mode;
 
 /// Writes `data` beside `path`, syncs it and renames it into place, so that a reader sees the old file or the new one.
 /// Errors: as open(2), write(2), fsync(2), rename(2); the temporary file is removed.
@@ -80,6 +86,22 @@ pub fn set_changed(dir: &Path, seconds: i64, nanoseconds: i64) -> io::Result<()>
     let opened = File::open(dir)?;
     let when = TimeSpec::new(seconds, nanoseconds);
     Ok(futimens(&opened, &when, &when)?)
+}
+
+/// The names in an open directory (also one that is open as a path alone), sorted by their bytes. Errors: as openat(2), getdents(2).
+pub fn sorted_names(dir: impl AsFd) -> io::Result<Vec<OsString>> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let mut dir = nix::dir::Dir::from_fd(openat(dir, ".", flags, Mode::empty())?)?;
+    let mut names = Vec::new();
+    for entry in dir.iter() {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if name != b"." && name != b".." {
+            names.push(OsString::from_vec(name.to_vec()));
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
 }
 
 /// Removes a tree, however deep; one that is not there is fine. Errors: as [`super::remove::remove_at`].

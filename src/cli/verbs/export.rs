@@ -14,8 +14,8 @@ use crate::ops;
 
 /// Write a domain's file tree or an image to a file
 ///
-/// FILE says the form by its name: .tar, .tar.gz, .tar.zst and .tar.xz are tarballs of the file tree; oci:DIR[:TAG] is an OCI image
-/// layout (a tag is added to one that is there), oci-archive:FILE[:TAG] a tar of one. Without FILE, or with '-', a tarball goes to stdout.
+/// FILE says the form by its name: .tar, .tar.gz, .tar.zst and .tar.xz are tarballs of the file tree; oci:DIR:TAG is an OCI image
+/// layout (a tag is added to one that is there), oci-archive:FILE:TAG a tar of one. Without FILE, or with '-', a tarball goes to stdout.
 ///
 /// A domain is exported with all its changes and without what was added to emulate it, as one layer; one that runs, as it is now. Of an
 /// image all layers are written one by one. The same tree gives the same bytes.

@@ -14,11 +14,11 @@ use crate::ops::{self, Ctx};
 
 /// Make an image of a tarball, a file tree or an archive of images
 ///
-/// FILE is a tarball (plain or packed by gzip, zstd or xz), a directory, a URL of a tarball, or one of oci:DIR[:TAG],
-/// oci-archive:FILE[:TAG] and docker-archive:FILE[:NAME]. A directory is copied with owners, modes, attributes, links and holes; what is
+/// FILE is a tarball (plain or packed by gzip, zstd or xz), a directory, a URL of a tarball, or one of oci:DIR:TAG,
+/// oci-archive:FILE:TAG and docker-archive:FILE:NAME. A directory is copied with owners, modes, attributes, links and holes; what is
 /// mounted in it is left out.
 ///
-/// NAME is [localhost/]NAME[:TAG]: the image is listed as localhost/NAME:TAG, is found by NAME again (create, run, rmi, export), before
+/// NAME may have a tag: the image is listed as localhost/NAME:TAG, is found by NAME again (create, run, rmi, export), before
 /// any registry's image of that name, and is never looked for in a network. The reference in full is printed.
 #[derive(Debug, Args)]
 pub struct Import {

@@ -3,7 +3,7 @@
 //! link is ever followed. And what overlayfs means by a device 0:0 or by its own attributes is said in an image's words.
 
 use std::collections::HashMap;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -18,6 +18,7 @@ use super::tar::Writer;
 use super::{Fault, Form, Packed, Rules};
 use crate::image::unpack::sparse::Map;
 use crate::image::unpack::tar::{Entry, Kind};
+use crate::sys::fs::sorted_names;
 use crate::sys::root::file_type;
 use crate::sys::xattr;
 
@@ -114,7 +115,7 @@ impl<'a, W: Write> Walk<'a, W> {
         }
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let dir = openat(fd, ".", flags, Mode::empty()).map_err(|e| self.host(e))?;
-        for name in names(&dir).map_err(|e| self.host(e))? {
+        for name in sorted_names(&dir).map_err(|e| self.host(e))? {
             let length = self.at.len();
             if length > 0 {
                 self.at.push(b'/');
@@ -323,20 +324,4 @@ fn data(file: &File, size: u64) -> io::Result<Option<Map>> {
         }
     }
     Ok((pieces != [(0, size)]).then_some(Map { size, pieces }))
-}
-
-/// The names in an open directory, sorted by their bytes.
-fn names(dir: &OwnedFd) -> io::Result<Vec<OsString>> {
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let mut dir = nix::dir::Dir::from_fd(openat(dir, ".", flags, Mode::empty())?)?;
-    let mut names = Vec::new();
-    for entry in dir.iter() {
-        let entry = entry?;
-        let name = entry.file_name().to_bytes();
-        if name != b"." && name != b".." {
-            names.push(OsString::from_vec(name.to_vec()));
-        }
-    }
-    names.sort_unstable_by(|a, b| a.as_bytes().cmp(b.as_bytes()));
-    Ok(names)
 }

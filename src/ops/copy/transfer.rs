@@ -6,7 +6,6 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -17,6 +16,7 @@ use nix::unistd::{Gid, Uid, UnlinkatFlags, Whence, fchown, fchownat, linkat, lse
 
 use super::place::{self, Source, Target, text};
 use crate::ops::{Error, Result};
+use crate::sys::fs::sorted_names;
 use crate::sys::root::{Root, file_type};
 
 /// How deep a tree may be: each level holds two descriptors open.
@@ -131,7 +131,7 @@ impl<'a> Transfer<'a> {
         if depth >= DEPTH {
             return Err(self.cannot(&format!("it is nested more than {DEPTH} directories deep")));
         }
-        for name in names(from).map_err(|e| self.failed(e))? {
+        for name in sorted_names(from).map_err(|e| self.failed(e))? {
             (self.tick)(0)?;
             self.at.push(&name);
             let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
@@ -335,20 +335,4 @@ fn called(kind: SFlag) -> &'static str {
         SFlag::S_IFCHR | SFlag::S_IFBLK => "a device",
         _ => "nothing that can be copied",
     }
-}
-
-/// The names in an open directory, sorted by bytes.
-fn names(dir: &OwnedFd) -> io::Result<Vec<OsString>> {
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let mut dir = nix::dir::Dir::from_fd(openat(dir, ".", flags, Mode::empty())?)?;
-    let mut names = Vec::new();
-    for entry in dir.iter() {
-        let entry = entry?;
-        let name = entry.file_name().to_bytes();
-        if name != b"." && name != b".." {
-            names.push(OsString::from_vec(name.to_vec()));
-        }
-    }
-    names.sort_by(|a, b| a.as_bytes().cmp(b.as_bytes()));
-    Ok(names)
 }
