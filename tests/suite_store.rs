@@ -146,11 +146,13 @@ fn damage_is_found_by_name_and_repaired_by_digest() {
     assert_eq!((found.sound, found.damaged.len()), (3, 0), "{found:?}");
     assert_eq!(std::fs::read(&file).unwrap(), [7; 5000]);
 
-    // Where nobody has it any more, what is damaged is told and gone.
+    // Where nobody has it any more, what is damaged is told and stays.
     std::fs::remove_file(layout.blob_path(artifact.digest.as_ref().unwrap())).unwrap();
     put(&file, &[9; 5000]);
     let lost = verbs::verify(&bench.ctx, true).unwrap();
     assert!(lost.is_bad() && lost.damaged[0].why.as_ref().unwrap().contains("cannot be fetched again"), "{lost:?}");
+    assert_eq!(std::fs::read(&file).unwrap(), [9; 5000], "nothing is taken away that cannot be had again");
+    assert_eq!(verbs::verify(&bench.ctx, false).unwrap().damaged[0].how, ["/usr/base has changed"]);
     bench.assert_clean();
     // What was never written down cannot be told.
     std::fs::remove_file(store.layers().join(format!("{}.sum", only.entries[0].layers[0]))).unwrap();

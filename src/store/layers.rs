@@ -308,6 +308,17 @@ pub fn set_aside(store: &Store, key: &str) -> Result<PathBuf> {
     }
 }
 
+/// Undoes [`set_aside`]: what could not be had again is kept as it was. Errors: another has it meanwhile; as rename(2).
+pub fn put_back(store: &Store, key: &str, aside: &Path, meta: &Meta, sums: Option<&[u8]>) -> Result<()> {
+    let tree = store.layer(key);
+    std::fs::rename(aside, &tree).map_err(Error::io(&tree))?;
+    if let Some(sums) = sums {
+        let path = sums_path(store, key);
+        fs::write_volatile(&path, sums, 0o600).map_err(Error::io(&path))?;
+    }
+    write_record(store, key, meta)
+}
+
 /// The layers that a domain's record names, with the domain's name. Read as plain JSON: `artifact.layers[].stored`.
 pub fn used_by_domains(store: &Store) -> Result<Vec<(String, String)>> {
     let domains = store.domains();

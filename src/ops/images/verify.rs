@@ -2,7 +2,6 @@
 //! a domain runs is not touched, however damaged; and a repair asks for the digest that was stored, not for what the tag means today.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 
 use serde::Serialize;
 
@@ -165,21 +164,39 @@ fn mend_one(ctx: &Ctx, entries: &[(String, Entry)], one: &Damaged, running: &BTr
     if of.is_empty() && one.of.iter().any(|of| of.starts_with("domain ")) {
         return Err(Error::general("no image has it any more, so it cannot be fetched: make the domain anew"));
     }
+    match document {
+        Some(hex) => {
+            blobs::remove(&ctx.store, hex)?;
+            refetch_any(ctx, &of)
+        }
+        None => mend_layer(ctx, &one.what, &of),
+    }
+}
+
+/// Fetches a layer anew; one that cannot be had is put back, damaged as it is.
+fn mend_layer(ctx: &Ctx, key: &str, of: &[&(String, Entry)]) -> Result<()> {
+    let (meta, recorded) = (layers::meta(&ctx.store, key)?, layers::sums_of(&ctx.store, key));
     let lock = records::lock(&ctx.store)?;
-    let aside: Option<PathBuf> = match document {
-        Some(hex) => blobs::remove(&ctx.store, hex).map(|()| None)?,
-        None => Some(layers::set_aside(&ctx.store, &one.what)?),
-    };
+    let aside = layers::set_aside(&ctx.store, key)?;
     drop(lock);
+    let fetched = refetch_any(ctx, of);
+    if let (Err(_), Some(meta)) = (&fetched, &meta) {
+        if !layers::exists(&ctx.store, key)? {
+            layers::put_back(&ctx.store, key, &aside, meta, recorded.as_deref())?;
+        }
+    }
+    fs::remove_tree(&aside).map_err(crate::store::Error::io(&aside))?;
+    fetched
+}
+
+/// Fetches it from the first of these images that can be had.
+fn refetch_any(ctx: &Ctx, of: &[&(String, Entry)]) -> Result<()> {
     let mut last = Ok(());
     for (reference, entry) in of {
         last = refetch(ctx, reference, entry);
         if last.is_ok() {
             break;
         }
-    }
-    if let Some(tree) = aside {
-        fs::remove_tree(&tree).map_err(crate::store::Error::io(&tree))?;
     }
     last.map_err(|e| Error::general("it cannot be fetched again").because(e))
 }
@@ -188,6 +205,10 @@ fn mend_one(ctx: &Ctx, entries: &[(String, Entry)], one: &Damaged, running: &BTr
 fn refetch(ctx: &Ctx, name: &str, entry: &Entry) -> image::Result<()> {
     let (store, report) = (&ctx.store, ctx.report.as_ref());
     match reference::parse(name)? {
+        ImageRef::Registry(reference) if reference::is_local(&reference) => {
+            let why = "it was named here, and no other place has it: import or tag it anew".to_owned();
+            Err(image::Error::Refused { what: name.to_owned(), place: "this machine".into(), why })
+        }
         ImageRef::Registry(reference) => {
             let registry = Registry::new(&ctx.store, &reference, &ctx.access, report)?;
             oci::refetch(store, &registry, name, entry, report)
