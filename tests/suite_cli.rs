@@ -644,9 +644,10 @@ fn other_names_of_the_program() {
 #[test]
 fn who_is_not_root_is_told_in_one_line() {
     let place = Place::new();
-    // The build directory may be closed to others: the copy is not.
+    // The build directory may be closed to others: the copy is not. Another process makes it: one that a test beside this one starts just
+    // now would have our file open for writing until it is another program, and nobody may run such a file (execve(2), ETXTBSY).
     let open = place.dir.path().join("pronto");
-    std::fs::copy(BINARY, &open).unwrap();
+    Tool::new("cp").arg(BINARY).arg(&open).output().unwrap();
     for path in [place.dir.path(), &place.work()] {
         std::fs::set_permissions(path, PermissionsExt::from_mode(0o755)).unwrap();
     }

@@ -244,15 +244,15 @@ mod tests {
     /// A program on PATH asserts what is asked, and how its answers are understood; that is all a helper is.
     #[test]
     fn helpers() {
-        use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().unwrap();
         let program = dir.path().join("docker-credential-x");
         let script = "#!/bin/sh\n[ \"$1\" = get ] || exit 9\nread -r s\ncase $s in\n\
             a.b) echo '{\"ServerURL\":\"a.b\",\"Username\":\"ann\",\"Secret\":\"pass:word\"}' ;;\n\
             c.d) echo '{\"Username\":\"<token>\",\"Secret\":\"t\"}' ;;\n\
             e.f) echo 'credentials not found in native keychain'; exit 1 ;;\n*) echo locked; exit 1 ;;\nesac\n";
-        put(&program, script);
-        std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
+        // By another process: see execve(2), ETXTBSY.
+        let write = Tool::new("sh").args(["-c", "cat >\"$0\" && chmod 755 \"$0\""]).arg(&program);
+        assert!(write.answer(script.as_bytes()).unwrap().status.success());
         let ask = |server: &str| super::ask(program.to_str().unwrap(), server);
         assert_eq!(ask("a.b").unwrap(), user("ann"));
         assert_eq!(ask("c.d").unwrap(), Some(Login::Identity("t".into())));
