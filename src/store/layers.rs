@@ -300,12 +300,17 @@ pub fn set_aside(store: &Store, key: &str) -> Result<PathBuf> {
         }
     }
     let tree = store.layer(key);
-    // Nobody claims that name, so a sweep removes it if we do not live to.
-    let aside = store.layers().join(format!(".tmp-gone-{}-{key}", std::process::id()));
+    // Unless somebody claims that name, a sweep removes it if we do not live to.
+    let aside = store.layers().join(format!(".tmp-{}", aside_name(key)));
     match std::fs::rename(&tree, &aside) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(&tree)(e)),
         _ => Ok(aside),
     }
+}
+
+/// What must be claimed for [`set_aside`] to be undone: without it the next sweep takes what was set aside.
+pub fn aside_name(key: &str) -> String {
+    format!("gone-{}-{key}", std::process::id())
 }
 
 /// Undoes [`set_aside`]: what could not be had again is kept as it was. Errors: another has it meanwhile; as rename(2).

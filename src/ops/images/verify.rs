@@ -9,8 +9,8 @@ use super::{Ctx, Error, Result};
 use crate::image::oci::{self, DockerArchive, Layout, Registry};
 use crate::image::{self, Digest, ImageRef, catalogue, raspios, reference, streams, tarball, template};
 use crate::store::images::{self as records, Entry};
-use crate::store::{blobs, layers, sums};
-use crate::sys::fs;
+use crate::store::layers::{self, Claimed};
+use crate::store::{blobs, sums};
 
 /// How many differences of one layer are named.
 const NAMED: usize = 10;
@@ -176,6 +176,9 @@ fn mend_one(ctx: &Ctx, entries: &[(String, Entry)], one: &Damaged, running: &BTr
 /// Fetches a layer anew; one that cannot be had is put back, damaged as it is.
 fn mend_layer(ctx: &Ctx, key: &str, of: &[&(String, Entry)]) -> Result<()> {
     let (meta, recorded) = (layers::meta(&ctx.store, key)?, layers::sums_of(&ctx.store, key));
+    let Claimed::Mine(claim) = layers::claim(&ctx.store, &layers::aside_name(key), || Ok(None::<()>), || ())? else {
+        return Err(Error::general("a claim was given twice"));
+    };
     let lock = records::lock(&ctx.store)?;
     let aside = layers::set_aside(&ctx.store, key)?;
     drop(lock);
@@ -185,7 +188,8 @@ fn mend_layer(ctx: &Ctx, key: &str, of: &[&(String, Entry)]) -> Result<()> {
             layers::put_back(&ctx.store, key, &aside, meta, recorded.as_deref())?;
         }
     }
-    fs::remove_tree(&aside).map_err(crate::store::Error::io(&aside))?;
+    // What is not back in its place goes with the claim.
+    drop(claim);
     fetched
 }
 
