@@ -121,10 +121,12 @@ fn keep(lent: &Path) -> io::Result<()> {
         std::thread::sleep(IDLE / 5);
         if in_use(lent) {
             since = Instant::now();
-        } else if since.elapsed() >= IDLE
-            && let Some(_lock) = Lock::try_take(Path::new(LOCK))?
-            && !in_use(lent)
-        {
+        }
+        if since.elapsed() < IDLE {
+            continue;
+        }
+        let Some(_lock) = Lock::try_take(Path::new(LOCK))? else { continue };
+        if !in_use(lent) {
             // Nobody is kept here any more, for all who come next: they wait for the unit to be gone, and have it made anew.
             cgroup::move_self(&lent.join(LEAVING)).map_err(io::Error::other)?;
             return fs::remove_dir(lent.join(KEEPER));
