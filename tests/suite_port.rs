@@ -694,7 +694,9 @@ fn a_damaged_cache_is_named_and_leaves_nothing() {
             let (images, layers, _) = stock(&second);
             assert!(images.is_empty() && layers.is_empty(), "{how} {name}: {images:?} {layers:?}");
             let left = std::fs::read_dir(second.layers()).unwrap().count();
-            assert_eq!((left, std::fs::read_dir(second.run().join("claims")).unwrap().count()), (0, 0));
+            // What fails before a layer is claimed has no directory of claims, either.
+            let claims = std::fs::read_dir(second.run().join("claims")).map_or(0, Iterator::count);
+            assert_eq!((left, claims), (0, 0));
             put(path, &whole);
         }
     }
