@@ -51,6 +51,28 @@ pub enum Format {
     Json,
 }
 
+// No doc comment here: clap would take it for the help of the verb.
+#[derive(Debug, Clone, Copy, Default, clap::Args)]
+#[allow(missing_docs, reason = "its doc comment would be help")]
+pub struct FormatOption {
+    /// Columns or JSON
+    #[arg(
+        long,
+        value_name = "table|json",
+        hide_possible_values = true,
+        hide_default_value = true,
+        default_value = "table"
+    )]
+    pub format: Format,
+}
+
+impl FormatOption {
+    /// Whether programs are to read it.
+    pub fn is_json(self) -> bool {
+        self.format == Format::Json
+    }
+}
+
 /// Rows below a header, columns as wide as their widest text, two blanks between, nothing after the last.
 pub fn table(header: &[&str], rows: &[Vec<String>]) -> Result<(), Failure> {
     let safe: Vec<Vec<String>> =

@@ -7,6 +7,7 @@ use std::pin::pin;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::future::{Either, select};
+use reqwest::header::HeaderMap;
 use tokio::runtime::Runtime;
 
 use super::{Error, Result};
@@ -18,13 +19,13 @@ pub const RETRIES: u32 = 5;
 pub const CONNECT: Duration = Duration::from_secs(20);
 /// How long a server may stay silent in the middle.
 pub const SILENCE: Duration = Duration::from_secs(60);
+/// Who we say we are: some servers refuse the names of libraries.
+pub const AGENT: &str = concat!("pronto/", env!("CARGO_PKG_VERSION"));
+
 /// [`SILENCE`], or what a test wants in its place.
 pub fn silence() -> Duration {
     crate::sys::fail::silence().unwrap_or(SILENCE)
 }
-
-/// Who we say we are: some servers refuse the names of libraries.
-pub const AGENT: &str = concat!("pronto/", env!("CARGO_PKG_VERSION"));
 
 /// A runtime that works on whichever thread waits on it.
 pub fn runtime() -> Result<Runtime> {
@@ -111,7 +112,7 @@ pub fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
 }
 
 /// How long a server asks to wait (RFC 9110, 10.2.3), in seconds or until a date.
-pub fn retry_after(headers: &reqwest::header::HeaderMap) -> Option<Duration> {
+pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(reqwest::header::RETRY_AFTER)?.to_str().ok()?;
     wait_said(text, SystemTime::now())
 }
@@ -141,15 +142,12 @@ fn http_date(text: &str) -> Option<u64> {
     Some(((days * 24 + number(hour)?) * 60 + number(minute)?) * 60 + number(second)?)
 }
 
-/// Where the part begins that came (`bytes 100-199/200`: 100).
-pub fn range_start(headers: &reqwest::header::HeaderMap) -> Option<u64> {
-    let range = headers.get(reqwest::header::CONTENT_RANGE)?.to_str().ok()?;
-    range.strip_prefix("bytes ")?.split('-').next()?.parse().ok()
-}
-
-/// Waits before the try with this number (1 is the first repetition). Errors: a signal has come.
-pub fn pause(attempt: u32) -> Result<()> {
-    sleep(Duration::from_millis(200 << attempt.min(5)))
+/// Where the part begins that came, and how long the whole is: `bytes 100-199/200` is 100 and 200, `bytes */200` is 200 (RFC 9110, 14.4).
+pub fn content_range(headers: &HeaderMap) -> (Option<u64>, Option<u64>) {
+    let range = headers.get(reqwest::header::CONTENT_RANGE).and_then(|value| value.to_str().ok());
+    let parts = range.and_then(|range| range.strip_prefix("bytes ")?.split_once('/'));
+    parts
+        .map_or((None, None), |(part, total)| (part.split('-').next().and_then(|n| n.parse().ok()), total.parse().ok()))
 }
 
 /// Waits. Errors: a signal has come.
@@ -187,5 +185,16 @@ mod tests {
         assert_eq!(wait_said("Sun, 06 Nov 1994 08:49:37 GMT", now), Some(Duration::from_secs(7)));
         assert_eq!(wait_said("Sun, 06 Nov 1993 08:49:37 GMT", now), Some(Duration::ZERO));
         assert_eq!(wait_said("soon", now), None);
+    }
+
+    #[test]
+    fn ranges() {
+        let range = |text: &str| {
+            content_range(&[(reqwest::header::CONTENT_RANGE, text.parse().unwrap())].into_iter().collect())
+        };
+        assert_eq!(range("bytes 100-199/200"), (Some(100), Some(200)));
+        assert_eq!(range("bytes 100-199/*"), (Some(100), None));
+        assert_eq!(range("bytes */200"), (None, Some(200)));
+        assert_eq!(range("lines 1-2/3"), (None, None));
     }
 }

@@ -61,11 +61,17 @@ pub fn of_debian(name: &str) -> Option<Platform> {
     Some(Platform { architecture: (*architecture).into(), os: "linux".into(), variant: variant.map(Into::into) })
 }
 
-/// What Debian calls a platform in the form of [`of_debian`].
-pub fn debian_name(platform: &Platform) -> Option<&'static str> {
-    let same =
-        |(_, a, v): &&(&str, &str, Option<&str>)| *a == platform.architecture && *v == platform.variant.as_deref();
-    DEBIAN.iter().find(same).map(|(debian, ..)| *debian)
+/// What Debian calls an OCI platform. An arm that names no variant is armhf, which is what such images hold.
+pub fn debian_name(architecture: &str, variant: Option<&str>) -> Option<&'static str> {
+    let (architecture, variant) = normal(architecture, variant);
+    let variant = match (architecture.as_str(), variant.as_deref()) {
+        ("arm", None | Some("v8")) => Some("v7"),
+        ("arm", Some("v6")) => Some("v5"),
+        ("amd64" | "arm64" | "arm", variant) => variant,
+        // Of the others Debian has one port each.
+        _ => None,
+    };
+    DEBIAN.iter().find(|(_, a, v)| *a == architecture && *v == variant).map(|(debian, ..)| *debian)
 }
 
 /// How well `platform` answers `wanted`: the position of the entry it meets; `None` when it meets none.
@@ -146,6 +152,21 @@ mod tests {
 
     fn want(list: &[(&str, &str)]) -> Vec<(String, Option<String>)> {
         list.iter().map(|(a, v)| ((*a).to_owned(), (!v.is_empty()).then(|| (*v).to_owned()))).collect()
+    }
+
+    #[test]
+    fn debian_names() {
+        for (a, v, name) in [
+            ("arm64", Some("v8"), Some("arm64")),
+            ("arm", Some("v7"), Some("armhf")),
+            ("arm", Some("v5"), Some("armel")),
+            ("386", None, Some("i386")),
+            ("ppc64le", None, Some("ppc64el")),
+            ("amd64", Some("v3"), None),
+            ("wasm", None, None),
+        ] {
+            assert_eq!(debian_name(a, v), name, "{a} {v:?}");
+        }
     }
 
     #[test]

@@ -86,7 +86,10 @@ impl fmt::Display for Name {
             None => f.write_str("images:")?,
         }
         write!(f, "{}/{}/{}", self.distro, self.release, self.variant)?;
-        self.platform.as_ref().map_or(Ok(()), |p| write!(f, "/{}", platform::debian_name(p).unwrap_or(&p.architecture)))
+        self.platform.as_ref().map_or(Ok(()), |p| {
+            let debian = platform::debian_name(&p.architecture, p.variant.as_deref());
+            write!(f, "/{}", debian.unwrap_or(&p.architecture))
+        })
     }
 }
 
@@ -297,7 +300,11 @@ mod tests {
         ] {
             let name = name(word).unwrap();
             assert_eq!(name.reference(), reference);
-            assert_eq!(name.platform.as_ref().and_then(platform::debian_name), arch, "{word}");
+            assert_eq!(
+                name.platform.as_ref().and_then(|p| platform::debian_name(&p.architecture, p.variant.as_deref())),
+                arch,
+                "{word}"
+            );
             assert_eq!(Name::parse(&name.to_string()).unwrap().unwrap(), name);
         }
         for bad in [

@@ -169,11 +169,7 @@ fn unpack_arriving(
 pub fn stored(store: &Store, reference: &str, good: impl Fn(&Entry) -> bool) -> crate::store::Result<Option<Entry>> {
     let Some(record) = images::get(store, reference)? else { return Ok(None) };
     for entry in record.entries {
-        let mut whole = good(&entry);
-        for key in &entry.layers {
-            whole = whole && layers::exists(store, key)?;
-        }
-        if whole {
+        if good(&entry) && layers::all_exist(store, &entry.layers)? {
             return Ok(Some(entry));
         }
     }

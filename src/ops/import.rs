@@ -2,6 +2,7 @@
 //! it into a pipe and unpacking what comes out, so that it passes all the checks that a stranger's archive passes, and its layer has the
 //! digest that a tar of it would have. What the platform is, the programs in it say.
 
+use std::collections::BTreeSet;
 use std::os::fd::AsFd;
 use std::path::Path;
 
@@ -137,7 +138,6 @@ fn platform_of(
     platform_named(&platforms).ok_or_else(|| Error::general("an architecture has no name in OCI"))
 }
 
-/// The first of these platforms as a label: in its normal form, for `amd64/v1` and `arm64/v8` go without saying.
 /// The architecture that an image's programs are for, and how it is called with its variant.
 fn told_by<'a>(facts: &Facts, profiles: &'a Profiles) -> Option<(&'a Profile, String)> {
     let found = facts.profile.as_deref().and_then(|name| profiles.find(name).ok())?;
@@ -152,6 +152,7 @@ pub(super) fn platform_of_files(ctx: &Ctx, artifact: &Artifact, profiles: &Profi
     Ok(found.and_then(|(profile, name)| platform_named(&registry::platforms(profile, &name))))
 }
 
+/// The first of these platforms as a label: in its normal form, for `amd64/v1` and `arm64/v8` go without saying.
 pub(super) fn platform_named(platforms: platform::Wanted<'_>) -> Option<Platform> {
     let (architecture, variant) = platforms.first()?;
     let (architecture, variant) = platform::normal(architecture, variant.as_deref());
@@ -190,15 +191,8 @@ pub(super) fn drop_layers(ctx: &Ctx, keys: &[String]) -> Result<()> {
     let named = records::all(&ctx.store)?.into_iter().flat_map(|r| r.entries).flat_map(|e| e.layers);
     let mut used: Vec<String> = named.collect();
     used.extend(layers::used_by_domains(&ctx.store)?.into_iter().map(|(_, key)| key));
-    let mut aside = Vec::new();
-    for key in keys.iter().filter(|key| !used.contains(key)) {
-        aside.push(layers::set_aside(&ctx.store, key)?);
-    }
-    drop(lock);
-    for tree in aside {
-        crate::sys::fs::remove_tree(&tree).map_err(crate::store::Error::io(&tree))?;
-    }
-    Ok(())
+    let free = keys.iter().filter(|key| !used.contains(key)).cloned().collect();
+    images::kept::remove(ctx, &free, &BTreeSet::new(), lock)
 }
 
 /// As `create` takes it. What it stores under the source's own name is dropped again, if that was not there before.

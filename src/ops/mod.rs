@@ -87,6 +87,13 @@ pub struct Error {
     hint: Option<String>,
 }
 
+/// A failure to write `what`, and what helps where the disk is full.
+pub(crate) fn cannot_write(what: &str, error: std::io::Error) -> Error {
+    let full = matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT));
+    let failure = Error::general(format!("cannot write {what}")).because(error);
+    if full { failure.hint("free some space, or write it elsewhere") } else { failure }
+}
+
 /// Result of a verb.
 pub type Result<T> = std::result::Result<T, Error>;
 

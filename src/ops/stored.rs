@@ -43,24 +43,21 @@ pub fn obtain(ctx: &Ctx, word: &str, wanted: Option<Wanted<'_>>, ask: Ask) -> Re
     Ok(Some((record.reference, entry)))
 }
 
-/// A stored image by any word for it: a name that was given here, a label, a registry's name, a path. Errors: none is stored, or not for
-/// this platform.
-pub fn find(ctx: &Ctx, word: &str, wanted: Option<Wanted<'_>>) -> Result<(String, Entry)> {
+/// A stored image by any word for it: a name that was given here, a label, a registry's name, a path; `None` when none is stored. Errors: it
+/// is stored for other platforms only, or not whole.
+pub fn find(ctx: &Ctx, word: &str, wanted: Option<Wanted<'_>>) -> Result<Option<(String, Entry)>> {
     if let Some(found) = obtain(ctx, word, wanted, Ask::Present)? {
-        return Ok(found);
+        return Ok(Some(found));
     }
     let mut other = None;
     for name in names_of(&ctx.store, word)? {
         let Some(record) = records::get(&ctx.store, &name)? else { continue };
         match pick(&record, wanted) {
-            Ok(entry) => return whole(ctx, &record.reference, &entry).map(|()| (record.reference, entry)),
+            Ok(entry) => return whole(ctx, &record.reference, &entry).map(|()| Some((record.reference, entry))),
             Err(error) => other = other.or(Some(error)),
         }
     }
-    Err(other.unwrap_or_else(|| {
-        Error::general(format!("no image '{}' is stored", word.escape_debug()))
-            .hint("see pronto images; pronto pull fetches one")
-    }))
+    other.map_or(Ok(None), Err)
 }
 
 /// Without a wish: this machine's platform, else the only one that there is.

@@ -92,10 +92,8 @@ pub fn all(store: &Store) -> Result<Vec<Record>> {
 /// `rmi` of another image) and must be fetched again. Takes the store's lock.
 pub fn put(store: &Store, reference: &str, entry: Entry) -> Result<bool> {
     let _lock = lock(store)?;
-    for key in &entry.layers {
-        if !layers::exists(store, key)? {
-            return Ok(false);
-        }
+    if !layers::all_exist(store, &entry.layers)? {
+        return Ok(false);
     }
     let mut record = get(store, reference)?.unwrap_or(Record { reference: reference.to_owned(), entries: Vec::new() });
     record.entries.retain(|old| old.platform != entry.platform);
@@ -108,10 +106,8 @@ pub fn put(store: &Store, reference: &str, entry: Entry) -> Result<bool> {
 /// store's lock.
 pub fn replace(store: &Store, reference: &str, entries: Vec<Entry>) -> Result<bool> {
     let _lock = lock(store)?;
-    for key in entries.iter().flat_map(|entry| &entry.layers) {
-        if !layers::exists(store, key)? {
-            return Ok(false);
-        }
+    if !layers::all_exist(store, entries.iter().flat_map(|entry| &entry.layers))? {
+        return Ok(false);
     }
     write(store, &Record { reference: reference.to_owned(), entries })?;
     Ok(true)

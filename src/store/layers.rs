@@ -90,6 +90,16 @@ pub fn exists(store: &Store, key: &str) -> Result<bool> {
     Ok(meta(store, key)?.is_some())
 }
 
+/// Whether all of these layers are there, whole.
+pub fn all_exist<'k>(store: &Store, keys: impl IntoIterator<Item = &'k String>) -> Result<bool> {
+    for key in keys {
+        if !exists(store, key)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 /// What asking for the right to make something came to.
 #[derive(Debug)]
 pub enum Claimed<T> {

@@ -7,7 +7,7 @@ use super::Verb;
 use crate::arch::Profile;
 use crate::cli::failure::Outcome;
 use crate::cli::front::Front;
-use crate::cli::output::{self, Format};
+use crate::cli::output::{self, Format, FormatOption};
 use crate::ops;
 
 /// Show the architectures that pronto knows
@@ -21,27 +21,13 @@ pub struct Arch {
 enum What {
     /// List them with their other names
     List {
-        /// Columns or JSON
-        #[arg(
-            long,
-            value_name = "table|json",
-            hide_possible_values = true,
-            hide_default_value = true,
-            default_value = "table"
-        )]
-        format: Format,
+        #[command(flatten)]
+        format: FormatOption,
     },
     /// Show all that is known of one
     Show {
-        /// Columns or JSON
-        #[arg(
-            long,
-            value_name = "table|json",
-            hide_possible_values = true,
-            hide_default_value = true,
-            default_value = "table"
-        )]
-        format: Format,
+        #[command(flatten)]
+        format: FormatOption,
         /// The architecture, under any name it has
         #[arg(value_name = "ARCH")]
         arch: String,
@@ -54,14 +40,16 @@ impl Verb for Arch {
     fn run(self, _front: &Front) -> Outcome {
         let profiles = ops::registry::profiles()?;
         match self.what {
-            What::List { format: Format::Json } => output::json(&profiles.iter().collect::<Vec<_>>())?,
-            What::List { format: Format::Table } => {
+            What::List { format: FormatOption { format: Format::Json } } => {
+                output::json(&profiles.iter().collect::<Vec<_>>())?;
+            }
+            What::List { format: FormatOption { format: Format::Table } } => {
                 let rows: Vec<_> = profiles.iter().map(row).collect();
                 output::table(&["ARCH", "PLATFORM", "UNAME", "INTERPRETER", "OTHER NAMES"], &rows)?;
             }
             What::Show { format, arch } => {
                 let profile = profiles.find(&arch).map_err(ops::Error::from)?;
-                match format {
+                match format.format {
                     Format::Json => output::json(profile)?,
                     Format::Table => output::lines(facts(profile).iter().map(|(k, v)| format!("{k:<23}: {v}")))?,
                 }

@@ -7,7 +7,7 @@ use super::Verb;
 use crate::binfmt::{Made, Pinned, Row};
 use crate::cli::failure::{Failure, Outcome};
 use crate::cli::front::Front;
-use crate::cli::output::{self, Format};
+use crate::cli::output::{self, Format, FormatOption};
 use crate::ops::{self, Ctx};
 
 /// Show or change what runs programs of other architectures
@@ -24,15 +24,8 @@ enum What {
     /// PINNED says whether the file at the interpreter's path is still the one that the kernel holds: "changed" means that
     /// the entry must be registered anew to use the new file.
     Status {
-        /// Columns or JSON
-        #[arg(
-            long,
-            value_name = "table|json",
-            hide_possible_values = true,
-            hide_default_value = true,
-            default_value = "table"
-        )]
-        format: Format,
+        #[command(flatten)]
+        format: FormatOption,
         /// Only these architectures
         #[arg(value_name = "ARCH")]
         archs: Vec<String>,
@@ -63,7 +56,9 @@ impl Verb for Binfmt {
 
     fn run(self, front: &Front) -> Outcome {
         match self.what {
-            What::Status { format, archs } => show(&ops::registry::status(&front.ctx_unopened()?, &archs)?, format)?,
+            What::Status { format, archs } => {
+                show(&ops::registry::status(&front.ctx_unopened()?, &archs)?, format.format)?;
+            }
             What::Register { no_credentials, archs } => {
                 let ctx = front.ctx("binfmt register")?;
                 let made = ops::registry::register(&ctx, &archs, !no_credentials)?;

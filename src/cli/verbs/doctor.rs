@@ -5,7 +5,7 @@ use clap::Args;
 use super::Verb;
 use crate::cli::failure::Outcome;
 use crate::cli::front::Front;
-use crate::cli::output::{self, Format};
+use crate::cli::output::{self, Format, FormatOption};
 use crate::ops::doctor::{self, Finding, Level};
 
 /// Check this host, and say what to do
@@ -14,15 +14,8 @@ use crate::ops::doctor::{self, Finding, Level};
 /// The exit code is 1 if anything is bad.
 #[derive(Debug, Args)]
 pub struct Doctor {
-    /// Columns or JSON
-    #[arg(
-        long,
-        value_name = "table|json",
-        hide_possible_values = true,
-        hide_default_value = true,
-        default_value = "table"
-    )]
-    format: Format,
+    #[command(flatten)]
+    format: FormatOption,
 }
 
 impl Verb for Doctor {
@@ -30,7 +23,7 @@ impl Verb for Doctor {
 
     fn run(self, front: &Front) -> Outcome {
         let findings = doctor::run(&front.ctx_unopened()?);
-        match self.format {
+        match self.format.format {
             Format::Json => output::json(&findings)?,
             Format::Table => output::lines(findings.iter().flat_map(lines))?,
         }

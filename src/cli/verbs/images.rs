@@ -6,7 +6,7 @@ use clap::Args;
 use super::Verb;
 use crate::cli::failure::Outcome;
 use crate::cli::front::Front;
-use crate::cli::output::{self, Format};
+use crate::cli::output::{self, FormatOption};
 use crate::domain::size;
 use crate::ops::{self, images::Row};
 use crate::sys::clock;
@@ -16,15 +16,8 @@ use crate::sys::clock;
 /// SIZE is that of all files of an image, SHARED the part of it that lies in layers which another image has, too.
 #[derive(Debug, Args)]
 pub struct Images {
-    /// Columns or JSON
-    #[arg(
-        long,
-        value_name = "table|json",
-        hide_possible_values = true,
-        hide_default_value = true,
-        default_value = "table"
-    )]
-    format: Format,
+    #[command(flatten)]
+    format: FormatOption,
 }
 
 impl Verb for Images {
@@ -33,7 +26,7 @@ impl Verb for Images {
     fn run(self, front: &Front) -> Outcome {
         let ctx = front.ctx(Self::NAME)?;
         let rows = ops::images::images(&ctx)?;
-        if self.format == Format::Json {
+        if self.format.is_json() {
             output::json(&rows)?;
         } else {
             let cells: Vec<_> = rows.iter().map(cells).collect();

@@ -7,21 +7,14 @@ use serde_json::{Map, Value};
 use super::Verb;
 use crate::cli::failure::{Failure, Outcome};
 use crate::cli::front::Front;
-use crate::cli::output::{self, Format};
+use crate::cli::output::{self, FormatOption};
 use crate::ops;
 
 /// Print what is known of the host
 #[derive(Debug, Args)]
 pub struct Info {
-    /// Columns or JSON
-    #[arg(
-        long,
-        value_name = "table|json",
-        hide_possible_values = true,
-        hide_default_value = true,
-        default_value = "table"
-    )]
-    format: Format,
+    #[command(flatten)]
+    format: FormatOption,
     /// Only the value of this line
     #[arg(value_name = "NAME")]
     name: Option<String>,
@@ -38,7 +31,7 @@ impl Verb for Info {
                 Failure::from(ops::Error::general(format!("info has no line '{name}'")).hint("pronto info"))
             })?;
             output::lines([value])?;
-        } else if self.format == Format::Json {
+        } else if self.format.is_json() {
             output::json(&all.into_iter().map(|(key, value)| (key, Value::from(value))).collect::<Map<_, _>>())?;
         } else {
             output::lines(all.iter().map(|(key, value)| format!("{key:<23}: {value}")))?;

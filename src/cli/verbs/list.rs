@@ -6,7 +6,7 @@ use clap::Args;
 use super::Verb;
 use crate::cli::failure::{Failure, Outcome};
 use crate::cli::front::Front;
-use crate::cli::output::{self, Format};
+use crate::cli::output::{self, FormatOption};
 use crate::cli::{details, guest};
 use crate::domain::DomainRef;
 use crate::ops::{self, Kind};
@@ -26,15 +26,8 @@ pub struct List {
     /// Also the UUID, the reason of a shutdown, and the security label, as in xl
     #[arg(short, long)]
     verbose: bool,
-    /// Columns or JSON
-    #[arg(
-        long,
-        value_name = "table|json",
-        hide_possible_values = true,
-        hide_default_value = true,
-        default_value = "table"
-    )]
-    format: Format,
+    #[command(flatten)]
+    format: FormatOption,
     /// Only these, by name or domid
     #[arg(value_name = "NAME", value_parser = guest::domain())]
     domains: Vec<DomainRef>,
@@ -50,7 +43,7 @@ impl Verb for List {
             // xl ends its JSON with an empty line.
             output::json(&rows.iter().map(details::of_row).collect::<Vec<_>>())?;
             output::own("\n")?;
-        } else if self.format == Format::Json {
+        } else if self.format.is_json() {
             output::json(&rows)?;
         } else {
             output::lines(std::iter::once(header(self.verbose)).chain(rows.iter().map(|row| line(row, self.verbose))))?;

@@ -8,7 +8,7 @@ use super::Verb;
 use crate::cli::failure::Outcome;
 use crate::cli::front::Front;
 use crate::cli::guest;
-use crate::cli::output::{self, Format};
+use crate::cli::output::{self, FormatOption};
 use crate::domain::DomainRef;
 use crate::ops::{self, list::Row};
 use crate::sys::clock;
@@ -19,15 +19,8 @@ pub struct Uptime {
     /// One line as uptime(1) writes it
     #[arg(short, long)]
     short: bool,
-    /// Columns or JSON
-    #[arg(
-        long,
-        value_name = "table|json",
-        hide_possible_values = true,
-        hide_default_value = true,
-        default_value = "table"
-    )]
-    format: Format,
+    #[command(flatten)]
+    format: FormatOption,
     /// Only these, by name or domid
     #[arg(value_name = "NAME", value_parser = guest::domain())]
     domains: Vec<DomainRef>,
@@ -42,7 +35,7 @@ impl Verb for Uptime {
         let now = clock::now();
         let up: Vec<(&Row, u32, u64)> =
             rows.iter().filter_map(|row| Some((row, row.domid?, now.saturating_sub(row.started?)))).collect();
-        if self.format == Format::Json {
+        if self.format.is_json() {
             let all: Vec<_> = up
                 .iter()
                 .map(|(row, id, seconds)| json!({"name": row.name, "domid": id, "seconds": seconds}))

@@ -5,7 +5,7 @@ use clap::Args;
 use super::Verb;
 use crate::cli::failure::Outcome;
 use crate::cli::front::Front;
-use crate::cli::output::{self, Format};
+use crate::cli::output::{self, FormatOption};
 use crate::ops::{self, images::Damaged};
 
 /// Check everything in the store, and repair it
@@ -17,15 +17,8 @@ pub struct Verify {
     /// Fetch again what is damaged, by the digest that was stored
     #[arg(long)]
     repair: bool,
-    /// Lines or JSON
-    #[arg(
-        long,
-        value_name = "table|json",
-        hide_possible_values = true,
-        hide_default_value = true,
-        default_value = "table"
-    )]
-    format: Format,
+    #[command(flatten)]
+    format: FormatOption,
 }
 
 impl Verb for Verify {
@@ -34,7 +27,7 @@ impl Verb for Verify {
     fn run(self, front: &Front) -> Outcome {
         let ctx = front.ctx(Self::NAME)?;
         let found = ops::images::verify(&ctx, self.repair)?;
-        if self.format == Format::Json {
+        if self.format.is_json() {
             output::json(&found)?;
         } else {
             output::lines(found.damaged.iter().flat_map(lines))?;

@@ -1,9 +1,7 @@
 //! One request to a web server, and what its answer means. What a newcomer would get wrong: 429 and 5xx are worth another try, when
 //! the server says when; any other 4xx is its last word.
 
-use reqwest::header::{
-    CONTENT_RANGE, ETAG, HeaderMap, HeaderName, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, LAST_MODIFIED, RANGE,
-};
+use reqwest::header::{ETAG, HeaderMap, HeaderName, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, LAST_MODIFIED, RANGE};
 use reqwest::{RequestBuilder, Response, StatusCode};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
@@ -155,7 +153,7 @@ impl Server for Url<'_> {
         let response = sent.map_err(|e| broken(&e, &self.url, self.heard))?;
         self.heard = true;
         let headers = response.headers();
-        let (start, total) = content_range(headers);
+        let (start, total) = net::content_range(headers);
         let begun = match response.status() {
             StatusCode::PARTIAL_CONTENT if start == Some(from) => {
                 Begun { from, total, validator: validator_of(headers) }
@@ -220,25 +218,4 @@ fn header(headers: &HeaderMap, name: HeaderName) -> Option<String> {
 /// What If-Range may carry: an ETag that is not weak, else a date.
 fn validator_of(headers: &HeaderMap) -> Option<String> {
     header(headers, ETAG).filter(|tag| !tag.starts_with("W/")).or_else(|| header(headers, LAST_MODIFIED))
-}
-
-/// `bytes 100-199/200`: 100 and 200; `bytes */200`: 200 (RFC 9110, 14.4).
-fn content_range(headers: &HeaderMap) -> (Option<u64>, Option<u64>) {
-    let Some(range) = header(headers, CONTENT_RANGE) else { return (None, None) };
-    let Some((part, total)) = range.strip_prefix("bytes ").and_then(|r| r.split_once('/')) else { return (None, None) };
-    (part.split('-').next().and_then(|n| n.parse().ok()), total.parse().ok())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ranges() {
-        let range = |text: &str| content_range(&[(CONTENT_RANGE, text.parse().unwrap())].into_iter().collect());
-        assert_eq!(range("bytes 100-199/200"), (Some(100), Some(200)));
-        assert_eq!(range("bytes 100-199/*"), (Some(100), None));
-        assert_eq!(range("bytes */200"), (None, Some(200)));
-        assert_eq!(range("lines 1-2/3"), (None, None));
-    }
 }

@@ -106,7 +106,9 @@ impl Server for Asked<'_> {
         let request = Request { method: Method::GET, path: self.path.clone(), headers, what: &self.what };
         let answer = self.anywhere(&request, from)?;
         let from = match answer.status() {
-            StatusCode::PARTIAL_CONTENT if net::range_start(answer.headers()).is_none_or(|start| start == from) => from,
+            StatusCode::PARTIAL_CONTENT if net::content_range(answer.headers()).0.is_none_or(|start| start == from) => {
+                from
+            }
             StatusCode::PARTIAL_CONTENT => {
                 let why = "it sends another part than was asked for".to_owned();
                 return Err(Error::Refused { what: self.what.clone(), place: self.place(), why }.into());

@@ -76,12 +76,7 @@ pub fn stored(store: &Store, reference: &str, wanted: Wanted<'_>) -> crate::stor
     let Some(record) = images::get(store, reference)? else { return Ok(None) };
     let ranked = record.entries.into_iter().filter_map(|e| Some((platform::rank(e.platform.as_ref()?, wanted)?, e)));
     let Some((_, entry)) = ranked.min_by_key(|(rank, _)| *rank) else { return Ok(None) };
-    for key in &entry.layers {
-        if !layers::exists(store, key)? {
-            return Ok(None);
-        }
-    }
-    Ok(Some(entry))
+    Ok(layers::all_exist(store, &entry.layers)?.then_some(entry))
 }
 
 /// How much is asked although the image is present.

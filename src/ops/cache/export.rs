@@ -15,8 +15,8 @@ use crate::domain::Step;
 use crate::image::pack::layout::{Description, Documents, INDEX};
 use crate::image::pack::{self, Blob, Codec, Form, Rules, ticking};
 use crate::image::{self, Digest};
-use crate::ops::images::kept::names_of;
-use crate::ops::{Ctx, Error, Interrupt, Result};
+use crate::ops::images::kept::{names_of, not_stored};
+use crate::ops::{Ctx, Error, Interrupt, Result, cannot_write};
 use crate::store::images as records;
 use crate::store::{blobs, layers};
 use crate::sys::fs;
@@ -84,9 +84,7 @@ pub fn export(ctx: &Ctx, dir: &Path, words: &[String], prune: bool) -> Result<Ex
 }
 
 fn cannot(dir: &Path, error: io::Error) -> Error {
-    let full = matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT));
-    let failure = Error::general(format!("cannot write the cache {}", dir.display())).because(error);
-    if full { failure.hint("free some space, or write it elsewhere") } else { failure }
+    cannot_write(&format!("the cache {}", dir.display()), error)
 }
 
 fn chosen(ctx: &Ctx, words: &[String]) -> Result<Vec<Image>> {
@@ -96,8 +94,7 @@ fn chosen(ctx: &Ctx, words: &[String]) -> Result<Vec<Image>> {
         for word in words {
             let of_word = names_of(&ctx.store, word)?;
             if !all.iter().any(|record| of_word.contains(&record.reference)) {
-                return Err(Error::general(format!("no image '{}' is stored", word.escape_debug()))
-                    .hint("see pronto images; pronto pull fetches one"));
+                return Err(not_stored(word, None));
             }
             names.extend(of_word);
         }

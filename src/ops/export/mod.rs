@@ -115,16 +115,10 @@ impl Source {
         }
         let profiles = registry::profiles()?;
         let wanted = what.arch.map(|arch| profiles.find(arch).map(|p| registry::platforms(p, arch))).transpose()?;
-        let (name, entry) = stored::find(ctx, what.what, wanted.as_deref()).map_err(|error| {
-            if error.to_string().starts_with("no image") {
-                return Error::general(format!(
-                    "there is no domain and no stored image '{}'",
-                    what.what.escape_debug()
-                ))
-                .hint("see pronto list --all and pronto images");
-            }
-            error
-        })?;
+        let Some((name, entry)) = stored::find(ctx, what.what, wanted.as_deref())? else {
+            let none = format!("there is no domain and no stored image '{}'", what.what.escape_debug());
+            return Err(Error::general(none).hint("see pronto list --all and pronto images"));
+        };
         let artifact = stored::artifact(name.clone(), &entry);
         let root = open(tree::lowers(&ctx.store, &artifact)?, &name)?;
         let platform = match (&entry.platform, wanted.as_deref()) {

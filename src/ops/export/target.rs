@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use crate::image::pack::Codec;
 use crate::image::reference;
-use crate::ops::{Error, Kind, Result};
+use crate::ops::{Error, Kind, Result, cannot_write};
 use crate::sys::fs;
 
 /// A form to export in, where the name alone does not say it.
@@ -144,9 +144,7 @@ impl Drop for Beside {
 
 /// A failure to write, and what helps where the disk is full.
 pub fn cannot(path: &Path, error: io::Error) -> Error {
-    let full = matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT));
-    let failure = Error::general(format!("cannot write {}", path.display())).because(error);
-    if full { failure.hint("free some space, or write it elsewhere") } else { failure }
+    cannot_write(&path.display().to_string(), error)
 }
 
 #[cfg(test)]

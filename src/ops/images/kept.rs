@@ -147,7 +147,8 @@ fn document(ctx: &Ctx, digest: Option<&String>) -> Result<Option<Value>> {
     Ok(text.and_then(|text| serde_json::from_slice(&text).ok()))
 }
 
-fn not_stored(image: &str, arch: Option<&str>) -> Error {
+/// Nothing is stored under this word.
+pub(crate) fn not_stored(image: &str, arch: Option<&str>) -> Error {
     let platform = arch.map(|a| format!(" for {}", a.escape_debug())).unwrap_or_default();
     Error::general(format!("no image '{}'{platform} is stored", image.escape_debug()))
         .hint("'pronto images' lists what is stored, 'pronto pull IMAGE' fetches")
@@ -273,7 +274,12 @@ fn unused(
 }
 
 /// Takes layers and blobs away; what takes long is done when the lock is given back.
-fn remove(ctx: &Ctx, free: &BTreeSet<String>, digests: &BTreeSet<String>, lock: crate::sys::lock::Lock) -> Result<()> {
+pub(crate) fn remove(
+    ctx: &Ctx,
+    free: &BTreeSet<String>,
+    digests: &BTreeSet<String>,
+    lock: crate::sys::lock::Lock,
+) -> Result<()> {
     let mut aside = Vec::new();
     for key in free {
         aside.push(layers::set_aside(&ctx.store, key)?);

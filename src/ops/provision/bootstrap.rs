@@ -58,24 +58,6 @@ pub fn check_package(word: &str) -> Result<()> {
         .hint("--include takes names of Debian packages with commas between them: --include gcc,make"))
 }
 
-/// Debian's name of an OCI platform. Source: dpkg's cputable, and which Debian port is built for which CPU.
-pub fn debian_name(architecture: &str, variant: Option<&str>) -> Option<&'static str> {
-    let (architecture, variant) = platform::normal(architecture, variant);
-    Some(match (architecture.as_str(), variant.as_deref()) {
-        ("amd64", None) => "amd64",
-        ("arm64", None) => "arm64",
-        ("386", _) => "i386",
-        ("arm", None | Some("v7" | "v8")) => "armhf",
-        ("arm", Some("v5" | "v6")) => "armel",
-        ("ppc64le", _) => "ppc64el",
-        ("s390x", _) => "s390x",
-        ("riscv64", _) => "riscv64",
-        ("mips64le", _) => "mips64el",
-        ("loong64", _) => "loong64",
-        _ => return None,
-    })
-}
-
 /// Finds what runs the scripts of a foreign architecture (Debian's name): lines for a registry of interpreters of the work's
 /// own, or none when the host's registry has it.
 pub type Ready<'a> = dyn Fn(&str) -> Result<Vec<String>> + 'a;
@@ -87,7 +69,7 @@ pub fn obtain(ctx: &Ctx, wish: &Wish<'_>, ready: &Ready<'_>) -> Result<Entry> {
     let (wanted, debian) = wish
         .platforms
         .iter()
-        .find_map(|(a, v)| Some(((a, v), debian_name(a, v.as_deref())?)))
+        .find_map(|(a, v)| Some(((a, v), platform::debian_name(a, v.as_deref())?)))
         .ok_or_else(|| Error::general(format!("Debian has no {}", platform::wanted_text(wish.platforms))))?;
     let (architecture, variant) = platform::normal(wanted.0, wanted.1.as_deref());
     let platform = Platform { architecture, os: "linux".into(), variant };
@@ -291,7 +273,7 @@ fn host_architecture() -> Result<String> {
         Ok(name) => Ok(String::from_utf8_lossy(&name).trim().to_owned()),
         Err(_) => platform::host()
             .iter()
-            .find_map(|(a, v)| debian_name(a, v.as_deref()))
+            .find_map(|(a, v)| platform::debian_name(a, v.as_deref()))
             .map(str::to_owned)
             .ok_or_else(|| Error::general("Debian does not know this machine's architecture")),
     }
@@ -351,21 +333,6 @@ mod tests {
         }
         for bad in ["", "x", "-y", "--foo", "./a.deb", "Gcc", "a b", "gcc;id", "?essential", "gcc\n"] {
             assert!(check_package(bad).unwrap_err().to_string().contains("no name of a package"), "{bad}");
-        }
-    }
-
-    #[test]
-    fn debian_names() {
-        for (a, v, name) in [
-            ("arm64", Some("v8"), Some("arm64")),
-            ("arm", Some("v7"), Some("armhf")),
-            ("arm", Some("v5"), Some("armel")),
-            ("386", None, Some("i386")),
-            ("ppc64le", None, Some("ppc64el")),
-            ("amd64", Some("v3"), None),
-            ("wasm", None, None),
-        ] {
-            assert_eq!(debian_name(a, v), name, "{a} {v:?}");
         }
     }
 
