@@ -15,7 +15,7 @@ use std::process::Stdio;
 use elf::{Cpu, program};
 use images::{Header, Layout, Packed, Tar, digest, entry, put};
 use pronto::store::layers::{self, Claimed, Meta};
-use pronto::store::{Store, domains, images as records};
+use pronto::store::{Store, domains, images as records, young};
 use pronto::sys::process::{Tool, find_program};
 use serde_json::{Value, json};
 
@@ -568,10 +568,11 @@ fn stocked(place: &Place) -> Store {
         .publish(
             "init-abc",
             Meta { size: 4, entries: 2, opaque_root: false, parent: Some(parent), boot: None, disk: None },
+            None,
         )
         .unwrap();
     drop(claim);
-    layers::settle(&store, &["init-abc".into()]).unwrap();
+    young::settle(&store, &["init-abc".into()]).unwrap();
     store
 }
 
@@ -581,7 +582,9 @@ type Shelf = (String, Option<Meta>, Vec<String>);
 /// Everything in a store that an image is.
 fn stock(store: &Store) -> (Vec<records::Record>, Vec<Shelf>, Vec<String>) {
     let keys = layers::keys(store).unwrap();
-    let layers = keys.iter().map(|k| (k.clone(), layers::meta(store, k).unwrap(), picture(&store.layer(k)))).collect();
+    // Whether the disk was waited for is each store's own affair.
+    let meta = |key: &str| layers::meta(store, key).unwrap().map(|meta| Meta { boot: None, ..meta });
+    let layers = keys.iter().map(|key| (key.clone(), meta(key), picture(&store.layer(key)))).collect();
     let mut blobs: Vec<String> =
         std::fs::read_dir(store.blobs()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
     blobs.sort();

@@ -160,6 +160,54 @@ fn damage_is_found_by_name_and_repaired_by_digest() {
 }
 
 /// Every entry of a tree: type and mode, owner, size, link or content.
+/// As after a reboot: what was made counts as made in another boot.
+fn reboot(store: &pronto::store::Store) {
+    for key in layers::keys(store).unwrap() {
+        let path = store.layers().join(format!("{key}.json"));
+        let mut record: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        assert_eq!(record["boot"], layers::boot_id().unwrap(), "nobody waited for the disk");
+        record["boot"] = "another".into();
+        put(&path, record.to_string().as_bytes());
+    }
+}
+
+#[test]
+fn a_reboot_keeps_what_reached_the_disk_and_fetches_what_did_not() {
+    let bench = Bench::new();
+    let layout = index(&bench.path("l"), "one");
+    let word = format!("oci:{}:t", layout.dir.display());
+    let store = &bench.ctx.store;
+    verbs::pull_all(&bench.ctx, &word, false).unwrap();
+    reboot(store);
+    let away = bench.path("away");
+    std::fs::rename(&layout.dir, &away).unwrap();
+    assert_eq!(verbs::images(&bench.ctx).unwrap().len(), 2, "the source is not asked");
+    assert!(layers::keys(store).unwrap().iter().all(|key| layers::meta(store, key).unwrap().unwrap().boot.is_none()));
+    assert_eq!(verbs::verify(&bench.ctx, false).unwrap().sound, 3);
+    for row in verbs::images(&bench.ctx).unwrap() {
+        verbs::rmi(&bench.ctx, &row.reference, None).ok();
+    }
+    std::fs::rename(&away, &layout.dir).unwrap();
+
+    let artifact = verbs::pull(&bench.ctx, &word, Some("arm64"), false, None).unwrap().artifact;
+    reboot(store);
+    let keys = artifact.stored_keys();
+    put(&store.layer(&keys[1]).join("etc/name"), b"");
+    let image = std::fs::read_dir(store.images()).unwrap().next().unwrap().unwrap().path();
+    put(&image, b"");
+    for blob in blobs::all(store).unwrap() {
+        put(&store.blobs().join(blob), b"");
+    }
+    assert!(verbs::images(&bench.ctx).unwrap().is_empty(), "its record is empty");
+    let again = verbs::pull(&bench.ctx, &word, Some("arm64"), false, None).unwrap();
+    assert_eq!((again.fetched, &again.artifact), (true, &artifact));
+    assert_eq!(std::fs::read(store.layer(&keys[1]).join("etc/name")).unwrap(), b"one arm64");
+    let boots = keys.iter().map(|key| layers::meta(store, key).unwrap().unwrap().boot);
+    assert_eq!(boots.collect::<Vec<_>>(), [None, layers::boot_id()], "the whole one was not fetched again");
+    assert!(verbs::verify(&bench.ctx, false).unwrap().damaged.is_empty());
+    bench.assert_clean();
+}
+
 fn tree(dir: &Path) -> BTreeMap<PathBuf, String> {
     let mut out = BTreeMap::new();
     let mut todo = vec![dir.to_owned()];

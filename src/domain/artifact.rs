@@ -23,6 +23,17 @@ pub struct Artifact {
     pub config: ImageConfig,
 }
 
+impl Artifact {
+    /// The keys of its layers in the store, lowest first.
+    pub fn stored_keys(&self) -> Vec<String> {
+        let stored = |layer: &Layer| match layer {
+            Layer::Stored(key) => Some(key.clone()),
+            Layer::Directory(_) => None,
+        };
+        self.layers.iter().filter_map(stored).collect()
+    }
+}
+
 /// One read-only tree.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -15,6 +15,7 @@ use crate::domain::{ImageConfig, Platform, Report};
 use crate::store::Store;
 use crate::store::images::{self, Entry};
 use crate::store::layers::{self, Claim, Claimed, Meta};
+use crate::store::young;
 
 /// How often a download is begun anew because its content changed in the middle.
 const ANEW: u32 = 2;
@@ -184,9 +185,8 @@ fn claim_name(reference: &str) -> String {
     format!("source-{}", Digest::of(reference.as_bytes()).hex())
 }
 
-/// Has the layers last, and records the entry under its reference.
+/// Records the entry under its reference.
 fn keep(store: &Store, reference: &str, entry: &Entry) -> Result<()> {
-    layers::settle(store, &entry.layers)?;
     if images::put(store, reference, entry.clone())? { Ok(()) } else { Err(vanished(reference)) }
 }
 
@@ -240,7 +240,12 @@ pub fn unpack_stream(store: &Store, claim: &Claim, from: Arriving<'_>, report: &
     let disk = is_disk.then(|| super::disk::import::look(&dir, &mut unpacked, from.shown, report)).transpose()?;
     let key = unpacked.digest.hex().to_owned();
     let (size, entries) = (unpacked.size, unpacked.entries);
-    claim.publish(&key, Meta { size, entries, opaque_root: false, parent: None, boot: None, disk })?;
+    let known = (!is_disk).then_some(&unpacked.known);
+    claim.publish(&key, Meta { size, entries, opaque_root: false, parent: None, boot: None, disk }, known)?;
+    if is_disk {
+        // Too large to be compared at a boot.
+        young::settle(store, std::slice::from_ref(&key))?;
+    }
     step.done("");
     Ok(Entry {
         platform: None,

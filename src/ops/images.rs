@@ -313,14 +313,7 @@ pub(super) fn failed(word: &str, error: image::Error) -> Error {
 /// Whether every stored layer of an artifact is there, whole. The caller holds the store's lock, so that it stays so until
 /// the record that names them is written.
 pub fn still_there(ctx: &Ctx, artifact: &Artifact) -> Result<bool> {
-    for layer in &artifact.layers {
-        if let Layer::Stored(key) = layer {
-            if !layers::exists(&ctx.store, key)? {
-                return Ok(false);
-            }
-        }
-    }
-    Ok(true)
+    Ok(layers::all_exist(&ctx.store, &artifact.stored_keys())?)
 }
 
 /// Fetches an image, asking its source whether there is a newer one, where that can be told without fetching it all. With `force`

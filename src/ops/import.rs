@@ -15,6 +15,7 @@ use crate::image::{self, ImageRef, platform, reference, unpack};
 use crate::store::domains::now;
 use crate::store::images::{self as records, Entry};
 use crate::store::layers::{self, Claimed, Meta};
+use crate::store::young;
 use crate::sys::overlay::Overlay;
 use crate::sys::tag;
 use inspect::Facts;
@@ -105,6 +106,8 @@ fn name(
             return Err(Error::general(what).hint("take another name, or replace it with --force"));
         }
     }
+    // Its file may be removed now: here no power cut may take it.
+    young::settle(&ctx.store, &entry.layers)?;
     if !records::put(&ctx.store, &reference, entry.clone())? {
         return Err(Error::general(format!("'{reference}' was removed from the store at the same time")));
     }
@@ -270,8 +273,7 @@ fn from_directory(ctx: &Ctx, dir: &Path) -> Result<(Entry, bool)> {
         boot: None,
         disk: None,
     };
-    claim.publish(&key, meta)?;
-    layers::settle(&ctx.store, std::slice::from_ref(&key))?;
+    claim.publish(&key, meta, Some(&unpacked.known))?;
     step.done("");
     let entry = Entry {
         platform: None,

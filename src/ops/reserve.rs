@@ -12,6 +12,7 @@ use crate::arch::{Profile, Profiles};
 use crate::domain::{Artifact, InitKind, Name, Spec, State};
 use crate::image::oci::Ask;
 use crate::store::domains::{Record, new_uuid, now};
+use crate::store::young;
 use crate::sys::fail;
 use crate::sys::lock::Lock;
 
@@ -103,6 +104,10 @@ pub fn reserve(ctx: &Ctx, what: &Create, purpose: Purpose<'_>, interrupt: &mut I
     fail::point("interpreter").map_err(injected)?;
     prepare_interpreter(ctx, &mut reserved, &profiles, &facts, isolation, boot)?;
     fail::point("record").map_err(injected)?;
+    if !what.spec.rm {
+        // A domain that is kept must not lose its image to a power cut: another may have its name by then.
+        young::settle(&ctx.store, &reserved.record.artifact.stored_keys())?;
+    }
     ctx.store.write_record(&reserved.name, &reserved.record)?;
     interrupt.check()?;
     Ok(reserved)

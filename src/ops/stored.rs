@@ -101,14 +101,7 @@ pub fn artifact(label: String, entry: &Entry) -> Artifact {
 
 /// The entry that an artifact was made of, under whatever reference.
 pub fn entry_of(ctx: &Ctx, artifact: &Artifact) -> Result<Option<Entry>> {
-    let keys: Vec<&str> = artifact
-        .layers
-        .iter()
-        .filter_map(|layer| match layer {
-            Layer::Stored(key) => Some(key.as_str()),
-            Layer::Directory(_) => None,
-        })
-        .collect();
+    let keys = artifact.stored_keys();
     let same = |entry: &Entry| artifact.digest.as_deref() == Some(&entry.digest) && entry.layers == keys;
     Ok(records::all(&ctx.store)?.into_iter().flat_map(|record| record.entries).find(same))
 }

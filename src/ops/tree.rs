@@ -20,7 +20,11 @@ pub fn lowers(store: &Store, artifact: &Artifact) -> crate::store::Result<Vec<Lo
             Layer::Directory(path) => lowers.push(path.clone().into()),
             Layer::Stored(key) => {
                 let dir = store.layer(key);
-                match layers::meta(store, key)?.and_then(|meta| meta.disk) {
+                let whole = layers::meta(store, key)?.ok_or_else(|| crate::store::Error::Damaged {
+                    path: dir.clone(),
+                    why: "it is not whole; 'pronto verify --repair' fetches it again".into(),
+                })?;
+                match whole.disk {
                     None => lowers.push(dir.into()),
                     Some(volume) => {
                         lowers.push(dir.join(layers::OVER).into());

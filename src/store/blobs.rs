@@ -1,5 +1,6 @@
 //! Manifests and configs as they came, by their digest. What a newcomer would get wrong: layers' blobs are not kept; they are
-//! unpacked as they arrive.
+//! unpacked as they arrive. And nobody waits until a blob is on the disk: a power cut may leave one that is not what its name says, which
+//! whoever reads it must see.
 
 use std::path::PathBuf;
 
@@ -16,13 +17,13 @@ fn path(store: &Store, hex: &str) -> Result<PathBuf> {
 /// Keeps a blob under the hex digits of its sha256; the caller has checked it.
 pub fn put(store: &Store, hex: &str, data: &[u8]) -> Result<()> {
     let path = path(store, hex)?;
-    if path.exists() {
+    if std::fs::read(&path).is_ok_and(|there| there == data) {
         return Ok(());
     }
-    fs::write_atomic(&path, data, 0o600).map_err(Error::io(&path))
+    fs::write_volatile(&path, data, 0o600).map_err(Error::io(&path))
 }
 
-/// A blob; `None` when it is not kept.
+/// A blob, unchecked; `None` when it is not kept.
 pub fn get(store: &Store, hex: &str) -> Result<Option<Vec<u8>>> {
     let path = path(store, hex)?;
     match std::fs::read(&path) {
@@ -42,8 +43,5 @@ pub fn all(store: &Store) -> Result<Vec<String>> {
 /// Removes a blob; one that is not there is fine.
 pub fn remove(store: &Store, hex: &str) -> Result<()> {
     let path = path(store, hex)?;
-    match std::fs::remove_file(&path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(&path)(e)),
-        _ => Ok(()),
-    }
+    fs::remove_file(&path).map_err(Error::io(&path))
 }

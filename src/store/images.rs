@@ -1,5 +1,6 @@
 //! What each reference stands for, per platform: one file per reference, replaced whole. What a newcomer would get wrong: a
-//! reference never stands for another platform by accident; whoever asks says which platforms it takes, in order.
+//! reference never stands for another platform by accident; whoever asks says which platforms it takes, in order. And a record lasts no
+//! longer than its layers: it is not waited for when they were not ([`super::young`]), so a power cut may leave one that is empty.
 
 use std::path::PathBuf;
 
@@ -48,8 +49,12 @@ fn path(store: &Store, reference: &str) -> PathBuf {
     store.images().join(format!("{}.json", tag::of(reference.as_bytes(), 64)))
 }
 
-fn parse(path: &std::path::Path, text: &[u8]) -> Result<Record> {
-    serde_json::from_slice(text).map_err(|e| Error::Damaged { path: path.to_owned(), why: e.to_string() })
+/// `None` for what a power cut leaves of a record that was not waited for.
+fn parse(path: &std::path::Path, text: &[u8]) -> Result<Option<Record>> {
+    if text.iter().all(|&byte| byte == 0) {
+        return Ok(None);
+    }
+    serde_json::from_slice(text).map(Some).map_err(|e| Error::Damaged { path: path.to_owned(), why: e.to_string() })
 }
 
 /// What is stored of a reference.
@@ -58,7 +63,7 @@ pub fn get(store: &Store, reference: &str) -> Result<Option<Record>> {
     match std::fs::read(&path) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(Error::io(&path)(e)),
-        Ok(text) => parse(&path, &text).map(Some),
+        Ok(text) => parse(&path, &text),
     }
 }
 
@@ -81,7 +86,7 @@ pub fn all(store: &Store) -> Result<Vec<Record>> {
             // Removed meanwhile: readers take no lock.
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
             Err(e) => return Err(Error::io(&path)(e)),
-            Ok(text) => out.push(parse(&path, &text)?),
+            Ok(text) => out.extend(parse(&path, &text)?),
         }
     }
     out.sort_by(|a, b| a.reference.cmp(&b.reference));
@@ -117,7 +122,13 @@ fn write(store: &Store, record: &Record) -> Result<()> {
     let path = path(store, &record.reference);
     let text =
         serde_json::to_vec_pretty(record).map_err(|e| Error::Damaged { path: path.clone(), why: e.to_string() })?;
-    fs::write_atomic(&path, &text, 0o600).map_err(Error::io(&path))
+    let young = |key: &String| Ok(layers::recorded(store, key)?.is_none_or(|meta| meta.boot.is_some()));
+    let mut layers = record.entries.iter().flat_map(|entry| &entry.layers).map(young);
+    let written = match layers.find(|young| !matches!(young, Ok(false))).transpose()? {
+        Some(_) => fs::write_volatile(&path, &text, 0o600),
+        None => fs::write_atomic(&path, &text, 0o600),
+    };
+    written.map_err(Error::io(&path))
 }
 
 /// The store's lock: for milliseconds.
@@ -169,6 +180,9 @@ mod tests {
         assert_eq!(all(&store).unwrap(), [record]);
         remove(&store, "r", |e| e.size == 9).unwrap();
         assert_eq!(get(&store, "r").unwrap().unwrap().entries.len(), 1);
+        fs::write_volatile(&path(&store, "r"), b"", 0o600).unwrap();
+        assert!(get(&store, "r").unwrap().is_none() && all(&store).unwrap().is_empty(), "as a power cut leaves it");
+        assert!(put(&store, "r", entry("arm64")).unwrap());
         remove(&store, "r", |_| true).unwrap();
         assert!(get(&store, "r").unwrap().is_none() && all(&store).unwrap().is_empty());
     }

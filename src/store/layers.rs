@@ -1,10 +1,12 @@
 //! Unpacked layers: one directory each, shared by every image that holds it, never changed once it has its name. What a
 //! newcomer would get wrong: a layer counts only together with its record (`<key>.json`), and a record that names a boot
-//! counts during that boot only: until the disk has been told to write everything, a power cut would leave empty files.
+//! counts during that boot only: until the disk has written everything, a power cut would leave empty files. In another boot the
+//! tree is compared with what was written down of it, once ([`super::young`]).
 //!
 //! ```text
 //! layers/<key>/            the tree, or the disk and what lies over it; key = the diffID's hex digits, or of our own making for trees that have none
 //! layers/<key>.json        its record: size, entries, what it hides
+//! layers/<key>.sum         what its files were when it was made ([`super::sums`])
 //! layers/.tmp-<claim>/     being unpacked by whoever holds the claim; anybody removes it when nobody does
 //! <run>/claims/<name>      locks: one process fetches, the others wait and then find it there
 //! ```
@@ -14,7 +16,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Error, Result, Store, sums};
+use super::sums::Known;
+use super::{Error, Result, Store, young};
 use crate::sys::disk::Volume;
 use crate::sys::fs;
 use crate::sys::lock::Lock;
@@ -33,7 +36,7 @@ pub struct Meta {
     /// The digest of the image that it was made on top of; it goes when that image goes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<String>,
-    /// The boot during which alone it counts; none once it is safely on the disk.
+    /// The boot in which it was made; none once it is known to be safely on the disk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boot: Option<String>,
     /// It is no tree: its directory holds a disk ([`DISK`]), of which this part is the root.
@@ -56,11 +59,11 @@ pub struct Claim {
     _lock: Lock,
 }
 
-fn claims(store: &Store) -> PathBuf {
+pub(super) fn claims(store: &Store) -> PathBuf {
     store.run().join("claims")
 }
 
-fn record(store: &Store, key: &str) -> PathBuf {
+pub(super) fn record(store: &Store, key: &str) -> PathBuf {
     store.layers().join(format!("{key}.json"))
 }
 
@@ -75,14 +78,18 @@ fn check_key(key: &str) -> Result<()> {
 /// The record of a layer that is whole; `None` when there is none, or it did not outlive a power cut.
 pub fn meta(store: &Store, key: &str) -> Result<Option<Meta>> {
     check_key(key)?;
+    let Some(meta) = recorded(store, key)? else { return Ok(None) };
+    if meta.boot.is_none() || meta.boot == boot_id() { Ok(Some(meta)) } else { young::adopt(store, key) }
+}
+
+/// What a layer's record says, whatever boot it is of; `None` without a tree.
+pub(super) fn recorded(store: &Store, key: &str) -> Result<Option<Meta>> {
     let path = record(store, key);
     let text = match std::fs::read(&path) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         other => other.map_err(Error::io(&path))?,
     };
-    let Ok(meta) = serde_json::from_slice::<Meta>(&text) else { return Ok(None) };
-    let counts = meta.boot.is_none() || meta.boot == boot_id();
-    Ok((counts && store.layer(key).is_dir()).then_some(meta))
+    Ok(serde_json::from_slice(&text).ok().filter(|_| store.layer(key).is_dir()))
 }
 
 /// Whether a layer is there, whole.
@@ -141,7 +148,7 @@ pub fn claim<T>(
 /// Waits for a lock that its holder may keep for as long as a download takes. A verb that undoes what it began has blocked INT,
 /// TERM and HUP and reads them where it can; waiting in fcntl(2) would not be such a place, so the lock is asked for again and
 /// again. (Where they are not blocked, they end this process by themselves.)
-fn wait(path: &Path) -> Result<Lock> {
+pub(super) fn wait(path: &Path) -> Result<Lock> {
     const AGAIN: std::time::Duration = std::time::Duration::from_millis(20);
     loop {
         if let Some(lock) = Lock::try_take(path).map_err(Error::io(path))? {
@@ -166,9 +173,10 @@ impl Claim {
         Ok(path.clone())
     }
 
-    /// Gives what was unpacked its name. It counts until the next boot; [`settle`] makes it last. A layer of that name that is
-    /// there already stays, and what was unpacked is dropped: the key says that they are the same.
-    pub fn publish(&self, key: &str, mut meta: Meta) -> Result<()> {
+    /// Gives what was unpacked its name. It counts now, and in another boot if it is then still what `known` (and what is read of it now)
+    /// says; without that, until the next boot, or for good after [`young::settle`]. A layer of that name that is there already stays,
+    /// and what was unpacked is dropped: the key says that they are the same.
+    pub fn publish(&self, key: &str, mut meta: Meta, known: Option<&Known>) -> Result<()> {
         if exists(&self.store, key)? {
             return Ok(());
         }
@@ -176,7 +184,11 @@ impl Claim {
         let path = self.store.layer(key);
         // Left by a power cut, or its record would count.
         fs::remove_tree(&path).map_err(Error::io(&path))?;
+        fs::remove_file(&sums_path(&self.store, key)).map_err(Error::io(&path))?;
         std::fs::rename(&self.temporary, &path).map_err(Error::io(&path))?;
+        if let Some(known) = known {
+            young::keep_sums(&self.store, key, known);
+        }
         write_record(&self.store, key, &meta)
     }
 }
@@ -188,44 +200,14 @@ impl Drop for Claim {
     }
 }
 
-fn write_record(store: &Store, key: &str, meta: &Meta) -> Result<()> {
+pub(super) fn write_record(store: &Store, key: &str, meta: &Meta) -> Result<()> {
     let path = record(store, key);
     let text = serde_json::to_vec(meta).map_err(|e| Error::Damaged { path: path.clone(), why: e.to_string() })?;
     fs::write_volatile(&path, &text, 0o600).map_err(Error::io(&path))
 }
 
-/// Has everything written to the disk, then lets these layers count for good. One sync serves them all.
-pub fn settle(store: &Store, keys: &[String]) -> Result<()> {
-    let mut young = Vec::new();
-    for key in keys {
-        if let Some(meta) = meta(store, key)?.filter(|meta| meta.boot.is_some()) {
-            young.push((key, meta));
-        }
-    }
-    if young.is_empty() {
-        return Ok(());
-    }
-    let layers = store.layers();
-    let dir = std::fs::File::open(&layers).map_err(Error::io(&layers))?;
-    // What `verify` compares with is written down while the disk is waited for.
-    std::thread::scope(|scope| {
-        scope.spawn(|| young.iter().for_each(|(key, _)| keep_sums(store, key)));
-        crate::sys::unpack::sync_file_system(&dir).map_err(Error::io(&layers))
-    })?;
-    young.into_iter().try_for_each(|(key, meta)| write_record(store, key, &Meta { boot: None, ..meta }))
-}
-
-fn sums_path(store: &Store, key: &str) -> PathBuf {
+pub(super) fn sums_path(store: &Store, key: &str) -> PathBuf {
     store.layers().join(format!("{key}.sum"))
-}
-
-/// Writes down what a layer holds. Without it the layer is as good, and `verify` says that it cannot tell.
-fn keep_sums(store: &Store, key: &str) {
-    let path = sums_path(store, key);
-    let made = sums::record(&store.layer(key)).and_then(|text| fs::write_volatile(&path, &text, 0o600));
-    if let Err(error) = made {
-        tracing::info!(layer = key, "what it holds cannot be written down: {error}");
-    }
 }
 
 /// What was written down of a layer ([`sums`]), where something was.
@@ -304,10 +286,7 @@ pub fn keys(store: &Store) -> Result<BTreeSet<String>> {
 pub fn set_aside(store: &Store, key: &str) -> Result<PathBuf> {
     check_key(key)?;
     for path in [record(store, key), sums_path(store, key)] {
-        match std::fs::remove_file(&path) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::io(&path)(e)),
-            _ => {}
-        }
+        fs::remove_file(&path).map_err(Error::io(&path))?;
     }
     let tree = store.layer(key);
     // Unless somebody claims that name, a sweep removes it if we do not live to.
@@ -398,11 +377,11 @@ mod tests {
         let tree = claim.directory().unwrap();
         std::fs::create_dir(tree.join("etc")).unwrap();
         assert!(!exists(&store, "k").unwrap());
-        claim.publish("k", plain(7)).unwrap();
+        claim.publish("k", plain(7), None).unwrap();
         drop(claim);
         assert!(store.layer("k").join("etc").is_dir());
         assert_eq!(meta(&store, "k").unwrap().unwrap().boot, boot_id());
-        settle(&store, &["k".into()]).unwrap();
+        young::settle(&store, &["k".into()]).unwrap();
         assert_eq!(meta(&store, "k").unwrap().unwrap(), plain(7));
         assert!(matches!(super::claim(&store, "k", || meta(&store, "k"), || ()).unwrap(), Claimed::There(_)));
         assert_eq!(std::fs::read_dir(claims(&store)).unwrap().count(), 0, "no lock is left behind");
@@ -420,7 +399,7 @@ mod tests {
         assert!(!exists(&store, "k").unwrap());
         let claim = mine(&store, "k");
         claim.directory().unwrap();
-        claim.publish("k", plain(2)).unwrap();
+        claim.publish("k", plain(2), None).unwrap();
         assert_eq!(meta(&store, "k").unwrap().unwrap().size, 2);
     }
 
@@ -436,7 +415,7 @@ mod tests {
         });
         hear.recv().unwrap();
         first.directory().unwrap();
-        first.publish("k", plain(1)).unwrap();
+        first.publish("k", plain(1), None).unwrap();
         drop(first);
         assert!(second.join().unwrap(), "it was there when the wait was over");
     }

@@ -15,12 +15,14 @@
 //! ```
 
 pub mod blobs;
+pub mod content;
 pub mod domains;
 pub mod domid;
 pub mod images;
 pub mod layers;
 pub mod paths;
 pub mod sums;
+pub mod young;
 
 pub use domains::{Domain, Record};
 pub use paths::Store;

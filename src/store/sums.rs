@@ -1,26 +1,28 @@
-//! What a layer's files were when it was unpacked: one line for each entry, from which `verify` tells what has changed since. What a newcomer
-//! would get wrong: this finds damage (a disk, a hand that slipped), not an attacker: who can write below the store is root, and could write the
-//! record, too. So the hash is a fast one (XXH3), and what came from outside has been checked by its SHA-256 before.
+//! What a layer's files were when it was unpacked: one line for each entry, from which `verify` tells what has changed since, and a new boot
+//! whether all of it reached the disk. What a newcomer would get wrong: this finds damage (a disk, a power cut, a hand that slipped), not an
+//! attacker: who can write below the store is root, and could write the record, too. So the hash is a fast one (XXH3), and what came from
+//! outside has been checked by its SHA-256 before.
 //!
 //! ```text
 //! <16 hex digits> <path, escaped>      of type, mode, owner, device, size, time, link, attributes and content; sorted by path
-//! end <16 hex digits>                  of all that stands before: a record without it did not reach the disk
+//! end2 <16 hex digits>                 of all that stands before: a record without it did not reach the disk
 //! ```
 
 use std::collections::HashMap;
-use std::ffi::{CString, OsString};
+use std::ffi::{CStr, CString, OsString};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use nix::dir::Type;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstatat};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
-use crate::sys::fs::sorted_names;
+use super::content::{BLOCK, Content};
 use crate::sys::root::file_type;
 use crate::sys::xattr;
 use nix::unistd::{Whence, lseek};
@@ -52,14 +54,34 @@ impl std::fmt::Display for Damage {
     }
 }
 
-/// The record of the tree at `dir`. Errors: it cannot be read.
-pub fn record(dir: &Path) -> io::Result<Vec<u8>> {
+/// Regular files of a tree that were hashed while they were written, so that nothing of them is read again.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Known {
+    by_inode: HashMap<u64, u64>,
+}
+
+impl Known {
+    /// Notes a file that is complete, with its owner, mode, attributes and times. Errors: as fstat(2), flistxattr(2).
+    pub fn add(&mut self, file: &OwnedFd, content: Content) -> io::Result<()> {
+        let stat = nix::sys::stat::fstat(file)?;
+        let mut hash = outside(&stat, &xattr::all_open(file.as_fd())?);
+        if stat.st_size > 0 {
+            hash.update(&content.finish().to_le_bytes());
+        }
+        // Of two files with one inode the first has been removed.
+        self.by_inode.insert(stat.st_ino, hash.digest());
+        Ok(())
+    }
+}
+
+/// The record of the tree at `dir`, of which `known` tells what it can. Errors: it cannot be read.
+pub fn record(dir: &Path, known: &Known) -> io::Result<Vec<u8>> {
     let mut out = Vec::new();
-    for (path, hash) in hashes(dir)? {
+    for (path, hash) in hashes(dir, known)? {
         out.extend_from_slice(format!("{hash:016x} {}\n", path.as_os_str().as_bytes().escape_ascii()).as_bytes());
     }
     let end = xxh3_64(&out);
-    out.extend_from_slice(format!("end {end:016x}\n").as_bytes());
+    out.extend_from_slice(format!("end2 {end:016x}\n").as_bytes());
     Ok(out)
 }
 
@@ -67,7 +89,7 @@ pub fn record(dir: &Path) -> io::Result<Vec<u8>> {
 /// read (a disk that fails says so).
 pub fn compare(dir: &Path, recorded: &[u8]) -> io::Result<Option<Vec<Damage>>> {
     let Some(then) = parse(recorded) else { return Ok(None) };
-    let now = hashes(dir)?;
+    let now = hashes(dir, &Known::default())?;
     let (mut then, mut now) = (then.into_iter().peekable(), now.into_iter().peekable());
     let mut out = Vec::new();
     loop {
@@ -95,7 +117,7 @@ pub fn compare(dir: &Path, recorded: &[u8]) -> io::Result<Option<Vec<Damage>>> {
 fn parse(recorded: &[u8]) -> Option<Vec<(PathBuf, u64)>> {
     let text = std::str::from_utf8(recorded).ok()?;
     let at = text.trim_end_matches('\n').rfind('\n').map_or(0, |at| at + 1);
-    let end = u64::from_str_radix(text[at..].trim_end().strip_prefix("end ")?, 16).ok()?;
+    let end = u64::from_str_radix(text[at..].trim_end().strip_prefix("end2 ")?, 16).ok()?;
     if xxh3_64(&recorded[..at]) != end {
         return None;
     }
@@ -129,106 +151,87 @@ fn unescape(text: &str) -> Option<Vec<u8>> {
 }
 
 /// Every entry and its hash, sorted by path.
-fn hashes(dir: &Path) -> io::Result<Vec<(PathBuf, u64)>> {
+fn hashes(dir: &Path, known: &Known) -> io::Result<Vec<(PathBuf, u64)>> {
     let root: OwnedFd = nix::fcntl::open(dir, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
-    let mut walk = Walk { out: Vec::new(), buffer: vec![0; PIECE], links: HashMap::new() };
-    let stat = nix::sys::stat::fstat(&root)?;
-    let hash = walk.entry(root.as_fd(), c".", &stat)?;
-    walk.out.push((PathBuf::new(), hash));
-    walk.directory(&root, Path::new(""), 0)?;
+    let mut walk = Walk { known, out: Vec::new(), buffer: vec![0; PIECE], links: HashMap::new() };
+    walk.directory(root, PathBuf::new(), 0)?;
     let mut out = walk.out;
     out.sort_unstable();
     Ok(out)
 }
 
-struct Walk {
+struct Walk<'a> {
+    known: &'a Known,
     out: Vec<(PathBuf, u64)>,
     buffer: Vec<u8>,
     /// The content of files with several names, by inode: read once.
     links: HashMap<u64, u64>,
 }
 
-impl Walk {
-    fn directory(&mut self, dir: &OwnedFd, path: &Path, depth: usize) -> io::Result<()> {
+impl Walk<'_> {
+    fn directory(&mut self, dir: OwnedFd, path: PathBuf, depth: usize) -> io::Result<()> {
         if depth > DEPTH {
             return Err(io::Error::other(format!("{} is nested too deep", path.display())));
         }
-        for name in sorted_names(dir)? {
-            let name = CString::new(name.into_vec())?;
-            let stat = fstatat(dir.as_fd(), name.as_c_str(), AtFlags::AT_SYMLINK_NOFOLLOW)?;
+        let hash = outside(&nix::sys::stat::fstat(&dir)?, &xattr::all_open(dir.as_fd())?).digest();
+        let mut dir = nix::dir::Dir::from_fd(dir)?;
+        for (name, inode, kind) in names(&mut dir)? {
             let below = path.join(std::ffi::OsStr::from_bytes(name.to_bytes()));
-            let hash = self.entry(dir.as_fd(), &name, &stat)?;
+            // What was a regular file when it was noted is one still, or its inode has another type now.
+            if let Some(&hash) = self.known.by_inode.get(&inode).filter(|_| kind == Some(Type::File)) {
+                self.out.push((below, hash));
+                continue;
+            }
+            let stat = fstatat(&dir, name.as_c_str(), AtFlags::AT_SYMLINK_NOFOLLOW)?;
             if file_type(&stat) == SFlag::S_IFDIR {
                 let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-                let inner = openat(dir.as_fd(), name.as_c_str(), flags, Mode::empty())?;
-                self.directory(&inner, &below, depth + 1)?;
+                self.directory(openat(&dir, name.as_c_str(), flags, Mode::empty())?, below, depth + 1)?;
+            } else {
+                let hash = self.entry(dir.as_fd(), &name, &stat)?;
+                self.out.push((below, hash));
             }
-            self.out.push((below, hash));
         }
+        self.out.push((path, hash));
         Ok(())
     }
 
-    fn entry(&mut self, dir: impl AsFd + Copy, name: &std::ffi::CStr, stat: &FileStat) -> io::Result<u64> {
-        let kind = file_type(stat);
-        let mut hash = Xxh3::new();
-        let size = if kind == SFlag::S_IFREG { stat.st_size } else { 0 };
-        for number in [
-            u64::from(stat.st_mode),
-            u64::from(stat.st_uid),
-            u64::from(stat.st_gid),
-            stat.st_rdev,
-            size as u64,
-            stat.st_mtime as u64,
-            stat.st_mtime_nsec as u64,
-        ] {
-            hash.update(&number.to_le_bytes());
-        }
-        for (key, value) in xattr::all_at(dir.as_fd(), name)? {
-            hash.update(&(key.len() as u64).to_le_bytes());
-            hash.update(&key);
-            hash.update(&(value.len() as u64).to_le_bytes());
-            hash.update(&value);
-        }
-        match kind {
+    fn entry(&mut self, dir: impl AsFd + Copy, name: &CStr, stat: &FileStat) -> io::Result<u64> {
+        let mut hash = outside(stat, &xattr::all_at(dir.as_fd(), name)?);
+        match file_type(stat) {
             SFlag::S_IFLNK => hash.update(readlinkat(dir, name)?.as_bytes()),
-            SFlag::S_IFREG if size > 0 => hash.update(&self.content(dir, name, stat)?.to_le_bytes()),
+            SFlag::S_IFREG if stat.st_size > 0 => hash.update(&self.content(dir, name, stat)?.to_le_bytes()),
             _ => {}
         }
         Ok(hash.digest())
     }
 
-    fn content(&mut self, dir: impl AsFd, name: &std::ffi::CStr, stat: &FileStat) -> io::Result<u64> {
+    fn content(&mut self, dir: impl AsFd, name: &CStr, stat: &FileStat) -> io::Result<u64> {
         if let Some(&known) = self.links.get(&stat.st_ino) {
             return Ok(known);
         }
         let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NOATIME | OFlag::O_CLOEXEC;
         let file = std::fs::File::from(openat(dir, name, flags, Mode::empty())?);
-        let mut hash = Xxh3::new();
+        let mut content = Content::default();
         let size = stat.st_size as u64;
         let sparse = (stat.st_blocks as u64) * 512 < size;
         let mut at = 0;
         while at < size {
             if sparse {
-                // Holes are jumped over; blocks of zeros count as holes, since file systems differ in what they keep.
+                // Holes are jumped over: they count as the zeros that they read as.
                 match lseek(&file, at as i64, Whence::SeekData) {
                     Ok(data) => at = data as u64 / BLOCK as u64 * BLOCK as u64,
                     Err(Errno::ENXIO) => break,
                     Err(error) => return Err(error.into()),
                 }
             }
-            let n = fill(&file, &mut self.buffer, at)?;
+            let n = file.read_at(&mut self.buffer, at)?;
             if n == 0 {
                 break;
             }
-            for block in self.buffer[..n].chunks(BLOCK) {
-                if block.iter().any(|&b| b != 0) {
-                    hash.update(&at.to_le_bytes());
-                    hash.update(block);
-                }
-                at += block.len() as u64;
-            }
+            content.write_at(at, &self.buffer[..n]);
+            at += n as u64;
         }
-        let hash = hash.digest();
+        let hash = content.finish();
         if stat.st_nlink > 1 {
             self.links.insert(stat.st_ino, hash);
         }
@@ -236,22 +239,41 @@ impl Walk {
     }
 }
 
-/// Reads from `at` until the buffer is full or the file ends, so that blocks begin where they should.
-fn fill(file: &std::fs::File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
-    let mut have = 0;
-    while have < buffer.len() {
-        match file.read_at(&mut buffer[have..], at + have as u64) {
-            Ok(0) => break,
-            Ok(n) => have += n,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
+/// A hash of all that an entry is but for what it holds, to be gone on with.
+fn outside(stat: &FileStat, xattrs: &[xattr::Xattr]) -> Xxh3 {
+    let mut hash = Xxh3::new();
+    let size = if file_type(stat) == SFlag::S_IFREG { stat.st_size } else { 0 };
+    for number in [
+        u64::from(stat.st_mode),
+        u64::from(stat.st_uid),
+        u64::from(stat.st_gid),
+        stat.st_rdev,
+        size as u64,
+        stat.st_mtime as u64,
+        stat.st_mtime_nsec as u64,
+    ] {
+        hash.update(&number.to_le_bytes());
     }
-    Ok(have)
+    for (key, value) in xattrs {
+        hash.update(&(key.len() as u64).to_le_bytes());
+        hash.update(key);
+        hash.update(&(value.len() as u64).to_le_bytes());
+        hash.update(value);
+    }
+    hash
 }
 
-/// The unit in which zeros count as nothing.
-const BLOCK: usize = 4096;
+/// What is in a directory, with inodes and types where the file system tells them.
+fn names(dir: &mut nix::dir::Dir) -> io::Result<Vec<(CString, u64, Option<Type>)>> {
+    let mut out = Vec::new();
+    for entry in dir.iter() {
+        let entry = entry?;
+        if entry.file_name() != c"." && entry.file_name() != c".." {
+            out.push((entry.file_name().to_owned(), entry.ino(), entry.file_type()));
+        }
+    }
+    Ok(out)
+}
 
 #[cfg(test)]
 mod tests {
@@ -280,8 +302,8 @@ mod tests {
         put(&tree.join(std::ffi::OsStr::from_bytes(b"etc/\xff\n\\")), b"odd");
         symlink("a", tree.join("etc/l")).unwrap();
         std::fs::hard_link(tree.join("etc/a"), tree.join("h")).unwrap();
-        let then = record(tree).unwrap();
-        assert_eq!(then, record(tree).unwrap());
+        let then = record(tree, &Known::default()).unwrap();
+        assert_eq!(then, record(tree, &Known::default()).unwrap());
         assert_eq!(compare(tree, &then).unwrap(), Some(vec![]));
 
         quietly(&tree.join("etc/b"), |path| put(path, b"twO"));
@@ -296,7 +318,7 @@ mod tests {
         let found = compare(tree, &then).unwrap().unwrap();
         assert_eq!(found[0].to_string(), "/etc/a has changed");
 
-        let then = record(tree).unwrap();
+        let then = record(tree, &Known::default()).unwrap();
         quietly(&tree.join("etc"), |path| {
             std::fs::remove_file(path.join("l")).unwrap();
             put(&path.join("new"), b"");
@@ -312,7 +334,7 @@ mod tests {
         let mut data = vec![0; 3 << 20];
         data[1 << 20] = 7;
         put(&path, &data);
-        let full = record(dir.path()).unwrap();
+        let full = record(dir.path(), &Known::default()).unwrap();
         quietly(&path, |path| {
             let file = std::fs::File::create(path).unwrap();
             file.write_all_at(&[7], 1 << 20).unwrap();
@@ -329,8 +351,8 @@ mod tests {
     fn a_record_that_is_not_whole_says_nothing() {
         let dir = tempfile::tempdir().unwrap();
         put(&dir.path().join("f"), b"x");
-        let whole = record(dir.path()).unwrap();
-        for part in [&whole[..whole.len() - 5], &whole[20..], b"", b"end 0\n", b"rubbish"] {
+        let whole = record(dir.path(), &Known::default()).unwrap();
+        for part in [&whole[..whole.len() - 5], &whole[20..], b"", b"end2 0\n", b"rubbish"] {
             assert_eq!(compare(dir.path(), part).unwrap(), None);
         }
         let zeros = vec![0; whole.len()];

@@ -104,6 +104,14 @@ pub fn sorted_names(dir: impl AsFd) -> io::Result<Vec<OsString>> {
     Ok(names)
 }
 
+/// Removes a file; one that is not there is fine. Errors: as unlink(2).
+pub fn remove_file(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
+}
+
 /// Removes a tree, however deep; one that is not there is fine. Errors: as [`super::remove::remove_at`].
 pub fn remove_tree(path: &Path) -> io::Result<()> {
     let (Some(above), Some(name)) = (path.parent(), path.file_name()) else {

@@ -22,6 +22,18 @@ pub fn all(file: BorrowedFd<'_>) -> io::Result<Vec<Xattr>> {
     collect(list, get)
 }
 
+/// The same of a file that is open for reading or writing, without its way through /proc. Errors: as flistxattr(2), fgetxattr(2).
+pub fn all_open(file: BorrowedFd<'_>) -> io::Result<Vec<Xattr>> {
+    let fd = file.as_raw_fd();
+    // SAFETY: the descriptor is open, and the kernel writes at most as many bytes as the buffer has.
+    let list = |buffer: &mut [u8]| unsafe { libc::flistxattr(fd, buffer.as_mut_ptr().cast(), buffer.len()) };
+    let get = |name: &CStr, buffer: &mut [u8]| {
+        // SAFETY: the same, and the name ends with zero.
+        unsafe { libc::fgetxattr(fd, name.as_ptr(), buffer.as_mut_ptr().cast(), buffer.len()) }
+    };
+    collect(list, get)
+}
+
 /// The same of what is called `leaf` in the directory `parent`, a link not followed: no descriptor is opened. Errors: as llistxattr(2),
 /// lgetxattr(2).
 pub fn all_at(parent: BorrowedFd<'_>, leaf: &CStr) -> io::Result<Vec<Xattr>> {

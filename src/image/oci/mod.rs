@@ -129,8 +129,7 @@ pub fn refetch(store: &Store, source: &dyn Source, reference: &str, entry: &Entr
     let image = resolve::known(store, source, reference, &digest, report)?;
     fetch_layers(store, source, reference, &image, report)?;
     blobs::put(store, image.digest.hex(), &image.manifest_text)?;
-    blobs::put(store, image.config_digest.hex(), &image.config_text)?;
-    Ok(layers::settle(store, &entry.layers)?)
+    Ok(blobs::put(store, image.config_digest.hex(), &image.config_text)?)
 }
 
 /// What is stored, when the source says by a digest alone that it has nothing else.
@@ -165,7 +164,6 @@ fn fetch(
         blobs::put(store, image.digest.hex(), &image.manifest_text)?;
         blobs::put(store, image.config_digest.hex(), &image.config_text)?;
         let Some(entry) = entry(store, image, stamp)? else { continue };
-        layers::settle(store, &entry.layers)?;
         if images::put(store, reference, entry.clone())? {
             return Ok(Pulled { entry, fetched });
         }
@@ -313,7 +311,7 @@ fn fetch_layer(
         boot: None,
         disk: None,
     };
-    claim.publish(key, meta)?;
+    claim.publish(key, meta, Some(&unpacked.known))?;
     step.done("");
     Ok(true)
 }

@@ -12,6 +12,7 @@ use crate::image::disk::bytes::Bytes;
 use crate::image::disk::qcow2::{self, Fault, Qcow2};
 use crate::image::disk::superblock;
 use crate::image::net;
+use crate::store::sums::Known;
 
 /// The disk's name in the layer's directory.
 pub const NAME: &str = crate::store::layers::DISK;
@@ -119,7 +120,7 @@ fn convert(file: &File, dest: &Path) -> Result<Written, Failure> {
 
 fn finished(sink: Sink, length: u64) -> Result<Written, Failure> {
     let (_, bytes) = sink.finish(length).map_err(refused)?;
-    Ok(Written { bytes, entries: 1, summary: tree::Summary::default() })
+    Ok(Written { known: Known::default(), bytes, entries: 1, summary: tree::Summary::default() })
 }
 
 fn refused(error: io::Error) -> Failure {

@@ -24,6 +24,8 @@ pub use stream::{Packing, packing};
 
 use super::{Digest, Error, Result};
 use crate::domain::Step;
+use crate::store::content::Content;
+use crate::store::sums::Known;
 use crate::sys::unpack::begin_writeback;
 
 /// Files from this size on are handed to the disk as soon as they are complete.
@@ -66,6 +68,8 @@ pub struct Unpacked {
     pub opaque_root: bool,
     /// How many extended attributes could not be kept, and the first of them.
     pub lost_attributes: (u64, String),
+    /// The hashes of its files.
+    pub known: Known,
 }
 
 /// Unpacks into the empty directory `dest`. Errors: what the source said; a wrong size or digest; a malformed archive or an
@@ -110,6 +114,7 @@ pub fn unpack_either(job: Job<'_>, dest: &Path, local: Option<&File>) -> Result<
 
 /// What the writing side has made.
 struct Written {
+    known: Known,
     bytes: u64,
     entries: u64,
     summary: tree::Summary,
@@ -162,6 +167,7 @@ fn run(
         entries: written.entries,
         opaque_root: written.summary.opaque_root,
         lost_attributes: written.summary.lost,
+        known: written.known,
     })
 }
 
@@ -306,6 +312,7 @@ fn write(
     let place = root.try_clone().map_err(|e| Failure::Host(b"directories".to_vec(), e))?;
     let mut counts = Counts::new(place);
     let mut tree = tree::Tree::new(root);
+    let mut known = Known::default();
     let mut next = first;
     while let Some(entry) = next {
         counts.add(&entry, tree.take_made())?;
@@ -315,9 +322,10 @@ fn write(
         };
         if let Some(file) = tree.add(&entry).map_err(fault)? {
             let file = File::from(file.0);
-            fill(&mut archive, &file, &entry)?;
+            let content = fill(&mut archive, &file, &entry)?;
             let file = tree::NewFile(file.into());
             tree.seal(&file, &entry).map_err(fault)?;
+            known.add(&file.0, content).map_err(|error| Failure::Host(entry.name.clone(), error))?;
             counts.bytes = counts.bytes.saturating_add(entry.sparse.as_ref().map_or(entry.size, |map| map.size));
             if entry.size >= BIG {
                 begin_writeback(std::os::fd::AsFd::as_fd(&file.0));
@@ -330,39 +338,51 @@ fn write(
         tree::Fault::Refused(why) => Failure::Archive(why),
         tree::Fault::Io(error) => Failure::Host(b"directories".to_vec(), error),
     })?;
-    Ok(Written { bytes: counts.bytes, entries: counts.entries, summary })
+    Ok(Written { known, bytes: counts.bytes, entries: counts.entries, summary })
 }
 
 fn fill(
     archive: &mut tar::Reader<&mut stream::Pieces>,
     file: &std::fs::File,
     entry: &tar::Entry,
-) -> std::result::Result<(), Failure> {
+) -> std::result::Result<Content, Failure> {
+    let mut content = Content::default();
     let body = |error| match error {
         tar::BodyError::Read(_) => Failure::Archive(format!("entry '{}' is truncated", entry.name.escape_ascii())),
         tar::BodyError::Write(error) => Failure::Host(entry.name.clone(), error),
     };
     let mut out = file;
-    let Some(map) = &entry.sparse else { return archive.body(|piece| out.write_all(piece)).map_err(body) };
+    let Some(map) = &entry.sparse else {
+        let mut at = 0;
+        let whole = archive.body(|piece| {
+            content.write_at(at, piece);
+            at += piece.len() as u64;
+            out.write_all(piece)
+        });
+        return whole.map(|()| content).map_err(body);
+    };
     let mut pieces = map.pieces.iter().copied();
-    let mut room = 0;
+    let (mut at, mut room) = (0, 0);
     let sparse = archive.body(|mut piece| {
         while !piece.is_empty() {
             if room == 0 {
                 // The map was checked to be as long as the body.
                 let Some((offset, length)) = pieces.next() else { return Err(io::ErrorKind::InvalidData.into()) };
                 out.seek(SeekFrom::Start(offset))?;
-                room = length;
+                (at, room) = (offset, length);
             }
             let take = piece.len().min(usize::try_from(room).unwrap_or(usize::MAX));
             out.write_all(&piece[..take])?;
+            content.write_at(at, &piece[..take]);
+            at += take as u64;
             piece = &piece[take..];
             room -= take as u64;
         }
         Ok(())
     });
     sparse.map_err(body)?;
-    file.set_len(map.size).map_err(|error| Failure::Host(entry.name.clone(), error))
+    file.set_len(map.size).map_err(|error| Failure::Host(entry.name.clone(), error))?;
+    Ok(content)
 }
 
 #[cfg(test)]

@@ -257,3 +257,44 @@ impl Drop for Mounted<'_> {
         let _ = nix::mount::umount2(self.0, nix::mount::MntFlags::MNT_DETACH);
     }
 }
+
+#[test]
+fn what_is_noted_while_writing_is_what_is_there() {
+    let sparse: [(&[u8], &[u8]); 2] = [(b"GNU.sparse.size", b"1000000"), (b"GNU.sparse.map", b"10,2,500000,3")];
+    let mut holes = vec![7; 50_000];
+    holes[4096..30_000].fill(0);
+    let mut archive = Tar::new()
+        .dir("usr/")
+        .dir("usr/lib/")
+        .file("usr/lib/twice", b"first, and longer")
+        .file("usr/lib/twice", b"second")
+        .file("usr/lib/empty", b"")
+        .file("usr/lib/holes", &holes)
+        .symlink(b"lib", b"usr/lib")
+        .file("lib/through-a-link", b"x")
+        .hard_link(b"usr/lib/hard", b"usr/lib/holes")
+        .file("gone/file", b"removed with its directory")
+        .file("gone", b"a file in the place of a directory")
+        .file("link-now", b"its inode may be used again")
+        .symlink(b"link-now", b"usr")
+        .pax(&sparse)
+        .file("sparse", b"abcde")
+        .pax(&[(b"mtime", b"99999999999.123456789")])
+        .file("beyond-the-file-system's-time", b"1");
+    if nix::unistd::geteuid().is_root() {
+        archive = archive.file(".wh.hidden", b"").pax(&[(b"SCHILY.xattr.security.x", b"y")]).file("attributes", b"2");
+    }
+    let archive = archive.end();
+    let dir = tempfile::tempdir().unwrap();
+    let job = Job { what: "t", source: &mut &archive[..], size: None, digest: None, diff_id: None, step: &Quiet };
+    let known = unpack(job, dir.path()).unwrap().known;
+    let read = crate::store::sums::record(dir.path(), &Known::default()).unwrap();
+    let noted = crate::store::sums::record(dir.path(), &known).unwrap();
+    assert_eq!(String::from_utf8(noted).unwrap(), String::from_utf8(read).unwrap());
+    assert_ne!(known, Known::default());
+    // And it is what is noted that counts, not what is read.
+    let file = File::options().write(true).open(dir.path().join("sparse")).unwrap();
+    (&file).write_all(b"else").unwrap();
+    let noted = crate::store::sums::record(dir.path(), &known).unwrap();
+    assert!(!crate::store::sums::compare(dir.path(), &noted).unwrap().unwrap().is_empty());
+}

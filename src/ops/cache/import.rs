@@ -47,7 +47,6 @@ fn take(ctx: &Ctx, dir: &Path, record: &Record, new: &mut Vec<String>, interrupt
             new.push(key.clone());
         }
     }
-    layers::settle(&ctx.store, &record.layers.keys().cloned().collect::<Vec<_>>())?;
     for (digest, text) in &documents {
         blobs::put(&ctx.store, digest.hex(), text)?;
     }
@@ -119,7 +118,7 @@ fn take_layer(ctx: &Ctx, dir: &Path, key: &str, layer: &Layer) -> Result<bool> {
     if unpacked.opaque_root != layer.meta.opaque_root {
         return Err(damaged(&path, "it hides something else than its record says"));
     }
-    claim.publish(key, layer.meta.clone())?;
+    claim.publish(key, layer.meta.clone(), Some(&unpacked.known))?;
     step.done("");
     Ok(true)
 }

@@ -13,6 +13,7 @@ use crate::image::{Digest, platform};
 use crate::ops::{Ctx, Error, Interrupt, Result};
 use crate::store::images::{self, Entry};
 use crate::store::layers::{self, Claimed, Meta};
+use crate::store::young;
 use crate::sys::process::{Tool, ToolError, find_program};
 
 /// What every system made here holds besides the essential packages: an init, its bus, and what logs a user in.
@@ -98,7 +99,7 @@ pub fn obtain(ctx: &Ctx, wish: &Wish<'_>, ready: &Ready<'_>) -> Result<Entry> {
     );
     let made = now();
     let key = format!("bootstrap-{}-{debian}-{}-{made}", key_part(wish.suite), recipe.short());
-    claim.publish(&key, Meta { size, entries, opaque_root: false, parent: None, boot: None, disk: None })?;
+    claim.publish(&key, Meta { size, entries, opaque_root: false, parent: None, boot: None, disk: None }, None)?;
     let entry = Entry {
         platform: Some(platform),
         digest: Digest::of(key.as_bytes()).to_string(),
@@ -109,7 +110,7 @@ pub fn obtain(ctx: &Ctx, wish: &Wish<'_>, ready: &Ready<'_>) -> Result<Entry> {
         size,
         stamp: Some(recipe.to_string()),
     };
-    layers::settle(&ctx.store, &entry.layers)?;
+    young::settle(&ctx.store, &entry.layers)?;
     if images::put(&ctx.store, &reference, entry.clone())? {
         return Ok(entry);
     }

@@ -17,6 +17,7 @@ use crate::arch::Profiles;
 use crate::domain::{Artifact, Layer, Spec};
 use crate::image::Digest;
 use crate::store::layers::{self, Claimed, Meta};
+use crate::store::young;
 use crate::sys::overlay::Overlay;
 use crate::sys::root::Root;
 use recipe::Recipe;
@@ -82,8 +83,9 @@ pub fn provision(
     claim.publish(
         &key,
         Meta { size, entries, opaque_root: false, parent: artifact.digest.clone(), boot: None, disk: None },
+        None,
     )?;
-    layers::settle(&ctx.store, std::slice::from_ref(&key))?;
+    young::settle(&ctx.store, std::slice::from_ref(&key))?;
     Ok(Some(Layer::Stored(key)))
 }
 
