@@ -8,11 +8,14 @@
 mod images;
 #[path = "common/peers.rs"]
 mod peers;
+#[path = "common/registry.rs"]
+mod registry;
 
 use std::path::{Path, PathBuf};
 
 use images::{Header, Layout, Packed, Tar, entry, put};
-use peers::{Podman, Registry, Store, can, run, sh};
+use peers::{Podman, Store, can, run, sh};
+use registry::Registry;
 
 /// All that a tree can hold, packed by GNU tar as it packs a root file system: nanoseconds, attributes, holes, links of both kinds.
 const LOWER: &str = r#"
@@ -120,7 +123,7 @@ fn image(dir: &Path, registry: &Registry, name: &str, layers: &[Vec<u8>], packed
     let mut layout = Layout::new(&dir.join(name));
     let image = layout.image("amd64", layers, packed, |_, _| ());
     layout.tag("t", image);
-    registry.push(&format!("oci:{}:t", layout.dir.display()), &format!("x/{name}:t"));
+    registry.push(&layout.dir, "t", &format!("x/{name}:t"));
     format!("{}/x/{name}:t", registry.host)
 }
 

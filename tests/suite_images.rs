@@ -5,11 +5,13 @@
 mod bench;
 #[path = "common/images.rs"]
 mod images;
+#[path = "common/registry.rs"]
+mod registry;
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::path::Path;
+use std::process::Stdio;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -20,65 +22,13 @@ use pronto::domain::Layer;
 use pronto::ops::images::{self as verbs, obtain};
 use pronto::store::layers;
 use pronto::sys::process::Tool;
+use registry::Registry;
 use serde_json::{Value, json};
 
-/// A docker-registry on loopback, gone with the test.
-struct Registry {
-    child: Child,
-    host: String,
-    storage: PathBuf,
-    log: PathBuf,
-}
-
-impl Registry {
-    fn start(dir: &Path) -> Registry {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let host = format!("127.0.0.1:{port}");
-        let (storage, log, config) = (dir.join("registry"), dir.join("registry.log"), dir.join("registry.yml"));
-        let text = format!(
-            "version: 0.1\nlog: {{level: error, accesslog: {{disabled: false}}}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\n\
-             http: {{addr: '{host}'}}\n",
-            storage.display()
-        );
-        put(&config, text.as_bytes());
-        let file = std::fs::File::create(&log).unwrap();
-        let mut tool = Tool::new("docker-registry").arg("serve").arg(&config);
-        tool.command().stdout(file.try_clone().unwrap()).stderr(file);
-        let child = tool.spawn().expect("this test needs docker-registry");
-        let registry = Registry { child, host, storage, log };
-        let end = Instant::now() + Duration::from_secs(20);
-        while TcpStream::connect(&registry.host).is_err() {
-            assert!(Instant::now() < end, "the registry does not come up");
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        registry
-    }
-
-    fn push(&self, layout: &Layout, tag: &str, name: &str) {
-        let from = format!("oci:{}:{tag}", layout.dir.display());
-        let to = format!("docker://{}/{name}", self.host);
-        // docker's schema 2 is made by skopeo itself, for its `oci:` reads nothing else than OCI.
-        let how: &[&str] = if layout.docker { &["--format", "v2s2"] } else { &["--preserve-digests"] };
-        let all = ["copy", "-q", "--all", "--dest-tls-verify=false"];
-        Tool::new("skopeo").args(all).args(how).args([from, to]).output().unwrap();
-    }
-
-    fn blob(&self, digest: &str) -> PathBuf {
-        let hex = digest.strip_prefix("sha256:").unwrap();
-        self.storage.join(format!("docker/registry/v2/blobs/sha256/{}/{hex}/data", &hex[..2]))
-    }
-
-    fn gets(&self, needle: &str) -> usize {
-        let log = std::fs::read_to_string(&self.log).unwrap();
-        log.lines().filter(|line| line.contains("\"GET ") && line.contains(needle)).count()
-    }
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// Pushes the tag `t` of a layout. docker's schema 2 is made by skopeo itself, for its `oci:` reads nothing else than OCI.
+fn push(registry: &Registry, layout: &Layout, name: &str) {
+    let how = if layout.docker { &["--format", "v2s2"][..] } else { &["--preserve-digests"] };
+    registry.copy(&format!("oci:{}:t", layout.dir.display()), name, how);
 }
 
 fn small(name: &str) -> Vec<u8> {
@@ -116,7 +66,7 @@ fn an_index_gives_the_wanted_platform_and_shares_layers() {
         [("gz", Packed::Gzip, false), ("zstd", Packed::Zstd, false), ("docker", Packed::Gzip, true)]
     {
         let layout = index(&bench.path(name), packed, docker);
-        registry.push(&layout, "t", &format!("{name}:t"));
+        push(&registry, &layout, &format!("{name}:t"));
         let word = format!("{}/{name}:t", registry.host);
         let arm = bench.get(&word, "arm64").unwrap();
         let amd = bench.get(&word, "amd64").unwrap();
@@ -147,14 +97,14 @@ fn what_is_present_asks_no_network_and_pull_asks() {
     let bench = Bench::new();
     let registry = Registry::start(bench.dir.path());
     let layout = index(&bench.path("l"), Packed::Gzip, false);
-    registry.push(&layout, "t", "x:t");
+    registry.push(&layout.dir, "t", "x:t");
     let word = format!("{}/x:t", registry.host);
     assert!(verbs::pull(&bench.ctx, &word, Some("arm64"), false, None).unwrap().fetched);
     assert!(!verbs::pull(&bench.ctx, &word, Some("arm64"), false, None).unwrap().fetched, "it is up to date");
-    let blobs = registry.gets("/blobs/");
+    let blobs = registry.asked("GET", "/blobs/");
     let pinned = format!("{}/x@{}", registry.host, digest(&std::fs::read(layout.blob_path(&top(&layout))).unwrap()));
     bench.get(&pinned, "arm64").unwrap();
-    assert!(registry.gets("/blobs/") <= blobs + 1, "by digest: its config at most, no layer again");
+    assert!(registry.asked("GET", "/blobs/") <= blobs + 1, "by digest: its config at most, no layer again");
     drop(registry);
     bench.get(&word, "arm64").unwrap();
     let error = text(&verbs::pull(&bench.ctx, &word, Some("arm64"), false, None).unwrap_err());
@@ -172,7 +122,7 @@ fn top(layout: &Layout) -> String {
 fn unknown_names_and_tags() {
     let bench = Bench::new();
     let registry = Registry::start(bench.dir.path());
-    registry.push(&index(&bench.path("l"), Packed::Gzip, false), "t", "x:t");
+    registry.push(&index(&bench.path("l"), Packed::Gzip, false).dir, "t", "x:t");
     for word in ["x:other", "nothing:t"] {
         let error = bench.fails(&format!("{}/{word}", registry.host), "arm64");
         assert!(error.contains(&format!("{word} was not found at registry 127.0.0.1")), "{error}");
@@ -188,7 +138,7 @@ fn a_single_manifest_of_another_architecture_is_refused() {
     let mut layout = Layout::new(&bench.path("l"));
     let image = layout.image("amd64", &[small("amd64")], Packed::Gzip, AS_IT_IS);
     layout.tag("one", image);
-    registry.push(&layout, "one", "x:one");
+    registry.push(&layout.dir, "one", "x:one");
     let word = format!("{}/x:one", registry.host);
     let error = bench.fails(&word, "arm64");
     assert!(error.contains("no platform linux/arm64") && error.contains("it has linux/amd64"), "{error}");
@@ -202,7 +152,7 @@ fn spoilt_blobs_are_found() {
     let bench = Bench::new();
     let registry = Registry::start(bench.dir.path());
     let layout = index(&bench.path("l"), Packed::Gzip, false);
-    registry.push(&layout, "t", "x:t");
+    registry.push(&layout.dir, "t", "x:t");
     let word = format!("{}/x:t", registry.host);
     let blob = registry.blob(&digest(&gzip(&small("arm64"))));
     let good = std::fs::read(&blob).unwrap();
@@ -302,7 +252,7 @@ fn a_hundred_layers_and_equal_ones() {
     let image = layout.image("arm64", &tars, Packed::Gzip, AS_IT_IS);
     layout.tag("t", image);
     let registry = Registry::start(bench.dir.path());
-    registry.push(&layout, "t", "x:t");
+    registry.push(&layout.dir, "t", "x:t");
     let got = bench.get(&format!("{}/x:t", registry.host), "arm64").unwrap();
     assert_eq!(got.len(), 100, "overlayfs takes no directory twice");
     let upper = digest(&twice);
@@ -339,14 +289,14 @@ fn two_pulls_at_once_download_once() {
     let tar = Tar::new().file("big", &big).end();
     let image = layout.image("arm64", std::slice::from_ref(&tar), Packed::Gzip, AS_IT_IS);
     layout.tag("t", image);
-    registry.push(&layout, "t", "x:t");
+    registry.push(&layout.dir, "t", "x:t");
     let word = format!("{}/x:t", registry.host);
     let got: Vec<Vec<Layer>> = std::thread::scope(|scope| {
         let pulls: Vec<_> = (0..4).map(|_| scope.spawn(|| bench.get(&word, "arm64").unwrap())).collect();
         pulls.into_iter().map(|pull| pull.join().unwrap()).collect()
     });
     assert!(got.windows(2).all(|pair| pair[0] == pair[1]));
-    assert_eq!(registry.gets(&digest(&gzip(&tar))), 1, "one download");
+    assert_eq!(registry.asked("GET", &digest(&gzip(&tar))), 1, "one download");
     assert!(bench.lines().contains("waiting for it"), "{}", bench.lines());
     bench.assert_clean();
 }
@@ -568,7 +518,7 @@ fn a_blob_goes_on_where_it_broke_off() {
     let mut layout = Layout::new(&bench.path("l"));
     let image = layout.image("arm64", &[Tar::new().file("noise", &noise(500_000)).end()], Packed::Gzip, AS_IT_IS);
     layout.tag("t", image);
-    registry.push(&layout, "t", "x:t");
+    registry.push(&layout.dir, "t", "x:t");
     let proxy = TcpListener::bind("127.0.0.1:0").unwrap();
     let front = proxy.local_addr().unwrap();
     let back = registry.host.clone();

@@ -8,11 +8,12 @@ mod bench;
 mod http;
 #[path = "common/images.rs"]
 mod images;
+#[path = "common/registry.rs"]
+mod registry;
 
 use std::collections::HashMap;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -27,63 +28,11 @@ use pronto::image::oci::hosts::Hosts;
 use pronto::image::oci::login::Login;
 use pronto::ops::images::{self as verbs};
 use pronto::sys::process::Tool;
+use registry::{Options, Registry, Token};
 use serde_json::json;
 
 /// `ann`, `open sesame`, by `htpasswd -nbB`.
 const HTPASSWD: &str = "ann:$2y$05$xYUlTbTRPV4nHHlUOJKLweLgMKxh/zX68UFMv0cFzP6JLGZd6HVIK\n";
-
-/// A docker-registry with whatever else its configuration says.
-struct Registry {
-    child: Child,
-    host: String,
-    log: std::path::PathBuf,
-}
-
-impl Registry {
-    fn start(dir: &Path, name: &str, more: &str) -> Registry {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let host = format!("127.0.0.1:{port}");
-        let place = |suffix: &str| dir.join(format!("{name}{suffix}"));
-        let (log, config) = (place(".log"), place(".yml"));
-        let tls = if more.contains("tls") { more } else { "" };
-        let auth = if tls.is_empty() { more } else { "" };
-        let text = format!(
-            "version: 0.1\nlog: {{level: error, accesslog: {{disabled: false}}}}\n\
-             storage: {{filesystem: {{rootdirectory: {}}}}}\nhttp:\n  addr: '{host}'\n{tls}{auth}",
-            place("").display()
-        );
-        put(&config, text.as_bytes());
-        let file = std::fs::File::create(&log).unwrap();
-        let mut tool = Tool::new("docker-registry").arg("serve").arg(&config);
-        tool.command().stdout(file.try_clone().unwrap()).stderr(file).stdin(Stdio::null());
-        let child = tool.spawn().expect("this test needs docker-registry");
-        let end = Instant::now() + Duration::from_secs(20);
-        while TcpStream::connect(&host).is_err() {
-            assert!(Instant::now() < end, "the registry does not come up: {}", std::fs::read_to_string(&log).unwrap());
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        Registry { child, host, log }
-    }
-
-    fn push(&self, layout: &Layout, name: &str, how: &[&str]) {
-        let (from, to) = (format!("oci:{}:t", layout.dir.display()), format!("docker://{}/{name}", self.host));
-        let all = ["copy", "-q", "--all", "--preserve-digests", "--dest-tls-verify=false"];
-        Tool::new("skopeo").args(all).args(how).args([from, to]).output().unwrap();
-    }
-
-    /// How often something was asked, by its own log.
-    fn asked(&self, method: &str, needle: &str) -> usize {
-        let log = std::fs::read_to_string(&self.log).unwrap();
-        log.lines().filter(|line| line.contains(&format!("\"{method} ")) && line.contains(needle)).count()
-    }
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 /// An image of one layer with the tag `t`.
 fn image(dir: &Path, text: &str) -> Layout {
@@ -144,9 +93,9 @@ fn a_password_is_shown_when_it_is_demanded() {
     let mut bench = Bench::new();
     let file = bench.path("htpasswd");
     put(&file, HTPASSWD.as_bytes());
-    let auth = format!("auth:\n  htpasswd:\n    realm: here\n    path: {}\n", file.display());
-    let registry = Registry::start(bench.dir.path(), "r", &auth);
-    registry.push(&image(&bench.path("l"), "one"), "team/x:t", &["--dest-creds", "ann:open sesame"]);
+    let registry = Registry::with(bench.dir.path(), Options { htpasswd: Some(&file), ..Options::default() });
+    let filled = format!("oci:{}:t", image(&bench.path("l"), "one").dir.display());
+    registry.copy(&filled, "team/x:t", &["--preserve-digests", "--dest-creds", "ann:open sesame"]);
     let word = format!("{}/team/x:t", registry.host);
     // Only files that the test made are read.
     let nobody = bench.path("nobody.json");
@@ -237,18 +186,16 @@ impl TokenServer {
 fn tokens_are_fetched_from_where_the_registry_says() {
     let mut bench = Bench::new();
     let tokens = TokenServer::start(bench.dir.path());
-    let auth = format!(
-        "auth:\n  token:\n    realm: {}\n    service: Some Container Registry\n    issuer: issuer\n    rootcertbundle: {}\n",
-        tokens.server.url("token"),
-        tokens.certificate.display()
-    );
+    let realm = tokens.server.url("token");
+    let token =
+        Token { realm: &realm, service: "Some Container Registry", issuer: "issuer", certificate: &tokens.certificate };
     // Filled while it is open, then closed.
-    let filled = Registry::start(bench.dir.path(), "r", "");
+    let filled = Registry::start(bench.dir.path());
     let layout = image(&bench.path("l"), "one");
-    filled.push(&layout, "open/x:t", &[]);
-    filled.push(&layout, "shut/x:t", &[]);
+    filled.push(&layout.dir, "t", "open/x:t");
+    filled.push(&layout.dir, "t", "shut/x:t");
     drop(filled);
-    let registry = Registry::start(bench.dir.path(), "r", &auth);
+    let registry = Registry::with(bench.dir.path(), Options { token: Some(token), ..Options::default() });
     let nobody = bench.path("nobody.json");
     with(&mut bench, Access::new(None, Some(nobody.clone()), None));
     bench.get(&format!("{}/open/x:t", registry.host), "arm64").unwrap();
@@ -354,8 +301,8 @@ fn busy_registries_are_waited_for_and_limits_told() {
 fn mirrors_stand_in_and_are_left() {
     let mut bench = Bench::new();
     let layout = image(&bench.path("l"), "one");
-    let origin = Registry::start(bench.dir.path(), "o", "");
-    origin.push(&layout, "x:t", &[]);
+    let origin = Registry::start(bench.dir.path());
+    origin.push(&layout.dir, "t", "x:t");
     let files = served(&layout);
     let healthy = files.clone();
     let good = Server::start(move |request| serve(&healthy, request));
@@ -436,8 +383,8 @@ fn a_large_blob_goes_on_in_the_next_pull() {
 #[test]
 fn whether_there_is_a_newer_one_is_asked_by_head() {
     let bench = Bench::new();
-    let registry = Registry::start(bench.dir.path(), "r", "");
-    registry.push(&image(&bench.path("1"), "one"), "x:t", &[]);
+    let registry = Registry::start(bench.dir.path());
+    registry.push(&image(&bench.path("1"), "one").dir, "t", "x:t");
     let word = format!("{}/x:t", registry.host);
     let pull = |force| verbs::pull(&bench.ctx, &word, Some("arm64"), force, None).unwrap();
     let first = pull(false);
@@ -448,7 +395,7 @@ fn whether_there_is_a_newer_one_is_asked_by_head() {
     assert_eq!(registry.asked("HEAD", "/v2/x/manifests/t"), 1);
     assert!(!pull(true).fetched);
     assert!(registry.asked("GET", "/v2/x/manifests/t") > 1, "forced");
-    registry.push(&image(&bench.path("2"), "two"), "x:t", &[]);
+    registry.push(&image(&bench.path("2"), "two").dir, "t", "x:t");
     let newer = pull(false);
     assert!(newer.fetched && newer.artifact.digest != first.artifact.digest);
     // What is pinned is what it is: nobody is asked.
@@ -468,8 +415,9 @@ fn certificates_are_insisted_on_unless_told_otherwise() {
     let words =
         ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=r", "-keyout", k, "-out", c];
     Tool::new("openssl").args(words).output().expect("this test needs openssl");
-    let registry = Registry::start(bench.dir.path(), "r", &format!("  tls:\n    certificate: {c}\n    key: {k}\n"));
-    registry.push(&image(&bench.path("l"), "one"), "x:t", &[]);
+    let tls = Some((certificate.as_path(), key.as_path()));
+    let registry = Registry::with(bench.dir.path(), Options { tls, ..Options::default() });
+    registry.push(&image(&bench.path("l"), "one").dir, "t", "x:t");
     // This machine's own address, but not by a loopback name: only that is trusted without encryption.
     let word = format!("{}/x:t", registry.host.replace("127.0.0.1", "0.0.0.0"));
     let error = bench.fails(&word, "arm64");

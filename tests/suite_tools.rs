@@ -8,11 +8,14 @@
 mod images;
 #[path = "common/peers.rs"]
 mod peers;
+#[path = "common/registry.rs"]
+mod registry;
 
 use std::path::Path;
 
 use images::{Layout, put};
-use peers::{Podman, Registry, Store, can, run, sh, tree};
+use peers::{Podman, Store, can, run, sh, tree};
+use registry::Registry;
 use serde_json::Value;
 
 const NEEDED: [&str; 6] = ["docker-registry", "skopeo", "buildah", "podman", "python3", "curl"];

@@ -1,15 +1,13 @@
-//! What the suites that compare pronto with its peers share: a real registry, a store, podman with storage of the test's own, and a tree as
+//! What the suites that compare pronto with its peers share: a store, podman with storage of the test's own, and a tree as
 //! text. What a newcomer would get wrong: a stack of layers is looked at in a mount namespace that ends with the look, so that nothing
 //! stays mounted however a test ends.
 
 #![allow(dead_code, reason = "each test that includes this file uses a part of it")]
 
 use std::ffi::OsStr;
-use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use pronto::domain::{Layer, Quiet};
 use pronto::ops::Ctx;
@@ -46,49 +44,6 @@ pub fn sh(dir: &Path, script: &str, words: &[&OsStr]) -> String {
 #[track_caller]
 pub fn tree(dir: &Path) -> String {
     run("python3", ["tests/common/tree.py".as_ref(), dir.as_os_str()])
-}
-
-/// A docker-registry on loopback, gone with the test.
-#[derive(Debug)]
-pub struct Registry {
-    child: Child,
-    pub host: String,
-}
-
-impl Registry {
-    pub fn start(dir: &Path) -> Registry {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let host = format!("127.0.0.1:{port}");
-        let config = dir.join("registry.yml");
-        let text = format!(
-            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: '{host}'}}\n",
-            dir.join("registry").display()
-        );
-        pronto::sys::fs::write_volatile(&config, text.as_bytes(), 0o644).unwrap();
-        let mut tool = Tool::new("docker-registry").arg("serve").arg(&config);
-        tool.command().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let registry = Registry { child: tool.spawn().unwrap(), host };
-        let end = Instant::now() + Duration::from_secs(20);
-        while TcpStream::connect(&registry.host).is_err() {
-            assert!(Instant::now() < end, "the registry does not come up");
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        registry
-    }
-
-    /// Copies an image of skopeo's words here, byte for byte.
-    #[track_caller]
-    pub fn push(&self, from: &str, name: &str) {
-        let to = format!("docker://{}/{name}", self.host);
-        run("skopeo", ["copy", "-q", "--all", "--preserve-digests", "--dest-tls-verify=false", from, &to]);
-    }
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 /// A store of pronto's.

@@ -13,9 +13,9 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use super::fixtures;
-use super::registry::Registry;
+use super::registry::{self, Registry};
 use super::run::{Out, Run};
-use super::{eventually, secs};
+use super::{eventually, secs, skip};
 
 /// The binary under test.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_pronto");
@@ -88,8 +88,11 @@ pub fn shared() -> &'static Pronto {
     SHARED.get_or_init(|| Pronto { root: work().join("shared") })
 }
 
-/// The registry that all cases use.
+/// The registry that all cases use. Skips the test where none can be had.
 pub fn registry() -> &'static Registry {
+    if let Some(missing) = registry::missing() {
+        skip!("{missing}");
+    }
     static REGISTRY: OnceLock<Registry> = OnceLock::new();
     REGISTRY.get_or_init(|| Registry::start(&scratch("registry")))
 }
