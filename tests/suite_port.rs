@@ -498,21 +498,25 @@ fn a_domain_is_exported_with_its_changes_and_nothing_of_ours() {
     place.has_no_halves();
 }
 
-#[test]
-fn a_full_disk_and_a_signal_leave_nothing() {
-    let Some(place) = Place::new() else { return };
-    let root = place.path("tree");
-    tree(&root, Cpu::Amd64);
+/// Bytes that no program packs.
+fn noise(len: usize) -> Vec<u8> {
     let mut state = 1_u64;
     let mut next = || {
-        // xorshift64: what no program packs.
+        // xorshift64
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
         state as u8
     };
-    let noise: Vec<u8> = (0..4_000_000).map(|_| next()).collect();
-    put(&root.join("noise"), &noise);
+    (0..len).map(|_| next()).collect()
+}
+
+#[test]
+fn a_full_disk_and_a_signal_leave_nothing() {
+    let Some(place) = Place::new() else { return };
+    let root = place.path("tree");
+    tree(&root, Cpu::Amd64);
+    put(&root.join("noise"), &noise(4_000_000));
     place.pronto(&["import", &place.at("tree"), "big"]).ok();
     std::fs::create_dir(place.path("small")).unwrap();
     for target in ["small/x.tar", "oci:small/o", "oci-archive:small/a.tar", "cache"] {
@@ -545,6 +549,85 @@ fn a_full_disk_and_a_signal_leave_nothing() {
     assert_eq!(code.trim(), "143", "SIGTERM ended it");
     assert!(!place.path("slow.tar.xz").exists());
     place.has_no_halves();
+}
+
+/// SIGKILL at 25 moments of each form of export: what has the name is whole; what has not is gone, or goes with the next export.
+#[test]
+fn a_killed_export_leaves_nothing() {
+    let Some(place) = Place::new() else { return };
+    let root = place.path("tree");
+    tree(&root, Cpu::Amd64);
+    put(&root.join("noise"), &noise(8_000_000));
+    place.pronto(&["import", &place.at("tree"), "big"]).ok();
+    let out = place.path("out");
+    let names = || -> Vec<String> {
+        std::fs::read_dir(&out).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect()
+    };
+    let store = place.at("store");
+    for (words, name) in [
+        (&["export", "big"][..], "x.tar"),
+        (&["export", "--force", "big"], "x.tar"),
+        (&["export", "big"], "oci-archive:x.tar"),
+        (&["export", "big"], "oci:x"),
+        (&["cache", "export"], "x"),
+    ] {
+        let (form, name) = name.split_once(':').unwrap_or(("", name));
+        let target = format!("{form}{}{}", if form.is_empty() { "" } else { ":" }, out.join(name).display());
+        let export = || {
+            let mut tool = Tool::new(BINARY).args(["--root", &store]).args(words).arg(&target);
+            tool.command().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            tool.spawn().unwrap()
+        };
+        // The tree of a cache, a layout, or a file's bytes.
+        let shown = || {
+            let path = out.join(name);
+            if path.is_dir() { picture_of_bytes(&path) } else { images::digest(&std::fs::read(path).unwrap()) }
+        };
+        let _ = std::fs::remove_dir_all(&out);
+        std::fs::create_dir(&out).unwrap();
+        let begun = std::time::Instant::now();
+        assert!(export().wait().unwrap().success());
+        let (course, whole) = (begun.elapsed(), shown());
+        let replaces = words.contains(&"--force");
+        let (mut killed, mut left) = (0, 0);
+        for n in 0..25 {
+            if !replaces {
+                let _ = std::fs::remove_dir_all(out.join(name));
+                let _ = std::fs::remove_file(out.join(name));
+            }
+            let mut child = export();
+            std::thread::sleep(course.mul_f64(f64::from(n + 1) / 25.0));
+            child.kill().unwrap();
+            killed += u32::from(!child.wait().unwrap().success());
+            let (hidden, named): (Vec<_>, Vec<_>) = names().into_iter().partition(|n| n.starts_with('.'));
+            left += u32::from(!hidden.is_empty());
+            assert!(hidden.len() <= 1, "an earlier one's is swept: {hidden:?}");
+            match words[0] {
+                "export" if form != "oci" => {
+                    assert!(named.is_empty() && !replaces || named == [name], "{words:?}: {named:?}");
+                    assert!(named.is_empty() || shown() == whole, "{words:?}: not whole");
+                    assert_eq!(hidden, Vec::<String>::new(), "{words:?} {target}");
+                }
+                "export" => assert!(named.is_empty() || shown() == whole, "{words:?}: not whole"),
+                // A cache grows in its place; what is in it counts by its index.
+                _ => {
+                    let found = run("find", &[out.display().to_string(), "-name".into(), ".layer.*".into()]).ok();
+                    assert_eq!(found.text(), "", "{words:?}");
+                }
+            }
+        }
+        assert!(killed >= 10, "only {killed} were killed in the middle of {words:?} {target}");
+        assert!(form != "oci" || left > 0, "a directory has a hidden name until it is whole");
+        let _ = std::fs::remove_file(out.join(name)).or_else(|_| std::fs::remove_dir_all(out.join(name)));
+        assert!(export().wait().unwrap().success());
+        assert_eq!((names(), shown()), (vec![name.to_owned()], whole), "{words:?} {target}");
+    }
+}
+
+/// The names and bytes of all files of a directory but its lock.
+fn picture_of_bytes(dir: &Path) -> String {
+    let script = "cd -- \"$1\" && find . -type f ! -name .lock -exec sha256sum {} + | sort";
+    run("sh", &["-c", script, "sh", dir.to_str().unwrap()]).ok().text()
 }
 
 /// A store with an image for two platforms, a tarball, and an init that was installed on top.

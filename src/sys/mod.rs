@@ -29,6 +29,7 @@ pub mod sock;
 pub mod systemd_bus;
 pub mod tag;
 mod tiny;
+pub mod unfinished;
 pub mod unpack;
 pub mod userns;
 pub mod xattr;

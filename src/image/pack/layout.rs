@@ -2,10 +2,9 @@
 //! newcomer would get wrong: a blob's name is the digest of what is in it, which is known when all of it is written; in a directory it gets
 //! its name then, in an archive its header is filled in then. Whoever drops a layout that is not finished leaves nothing of it.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::os::unix::fs::DirBuilderExt;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
@@ -14,6 +13,7 @@ use super::{Blob, Codec, Fault, Packed, tar};
 use crate::domain::{ImageConfig, Platform};
 use crate::image::{Digest, Error, Result};
 use crate::sys::fs;
+use crate::sys::unfinished::{self, Unfinished};
 
 /// The annotation that is a tag (image-spec, annotations.md).
 pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
@@ -35,7 +35,7 @@ pub struct Output {
 #[derive(Debug)]
 enum Kind {
     /// A new directory beside its place.
-    Fresh { half: PathBuf, place: PathBuf },
+    Fresh { half: PathBuf, place: PathBuf, unfinished: Unfinished },
     /// A layout that was there, and the blobs that were added to it.
     Grown { dir: PathBuf, added: Vec<PathBuf> },
     /// A tar archive, and where its end is.
@@ -64,10 +64,10 @@ impl Output {
         let refused = |why: &str| Err(Error::Malformed { what: place.clone(), why: why.to_owned() });
         match std::fs::symlink_metadata(dir) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                let half = fs::beside(dir).map_err(Error::io(format!("cannot make {place}")))?;
-                let made = DirBuilder::new().mode(0o755).create(&half);
-                made.and_then(|()| blobs(&half)).map_err(Error::io(format!("cannot make {place}")))?;
-                let kind = Kind::Fresh { half, place: dir.to_owned() };
+                unfinished::sweep(dir);
+                let made = Unfinished::directory(dir, 0o755).and_then(|(un, half)| blobs(&half).map(|()| (un, half)));
+                let (unfinished, half) = made.map_err(Error::io(format!("cannot make {place}")))?;
+                let kind = Kind::Fresh { half, place: dir.to_owned(), unfinished };
                 return Ok(Output { place, kind, manifests: Vec::new() });
             }
             Err(e) => return Err(Error::io(format!("cannot open {place}"))(e)),
@@ -118,34 +118,31 @@ impl Output {
             }
             Kind::Done => return Err(Error::io("it is finished")(io::ErrorKind::Other.into())),
         };
-        let half = fs::beside(&dir.join("blobs/sha256/layer")).map_err(cannot())?;
-        let made = (|| {
-            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&half).map_err(cannot())?;
-            let done = pack(&mut file).map_err(|fault| fault.of(what, &place))?;
-            file.sync_all().map_err(cannot())?;
-            self.place_blob(&half, &done.0.digest)?;
-            Ok(done)
-        })();
-        if made.is_err() {
-            let _ = std::fs::remove_file(&half);
-        }
-        made
+        let name = dir.join("blobs/sha256/layer");
+        unfinished::sweep(&name);
+        let (unfinished, mut file) = Unfinished::file(&name, 0o644).map_err(cannot())?;
+        let done = pack(&mut file).map_err(|fault| fault.of(what, &place))?;
+        file.sync_all().map_err(cannot())?;
+        self.place_blob(&dir, &done.0.digest, |path| unfinished.publish(&file, path, false)).map_err(cannot())?;
+        Ok(done)
     }
 
-    /// Gives a file of a directory layout its name.
-    fn place_blob(&mut self, half: &Path, digest: &Digest) -> Result<()> {
-        let cannot = Error::io(format!("cannot write {}", self.place));
-        let (dir, added) = match &mut self.kind {
-            Kind::Grown { dir, added } => (dir.clone(), Some(added)),
-            Kind::Fresh { half, .. } => (half.clone(), None),
-            _ => return Ok(()),
-        };
+    /// Gives a blob of a directory layout its name, which it may have by now.
+    fn place_blob(
+        &mut self,
+        dir: &Path,
+        digest: &Digest,
+        make: impl FnOnce(&Path) -> io::Result<()>,
+    ) -> io::Result<()> {
         let path = dir.join("blobs/sha256").join(digest.hex());
         if path.exists() {
-            return std::fs::remove_file(half).map_err(cannot);
+            return Ok(());
         }
-        std::fs::rename(half, &path).map_err(cannot)?;
-        if let Some(added) = added {
+        match make(&path) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+            other => other?,
+        }
+        if let Kind::Grown { added, .. } = &mut self.kind {
             added.push(path);
         }
         Ok(())
@@ -167,9 +164,7 @@ impl Output {
             Kind::Grown { dir, .. } => dir.clone(),
             _ => return Ok(digest),
         };
-        let half = fs::beside(&dir.join("blobs/sha256/document")).map_err(cannot())?;
-        fs::write_volatile(&half, text, 0o644).map_err(cannot())?;
-        self.place_blob(&half, &digest).inspect_err(|_| drop(std::fs::remove_file(&half)))?;
+        self.place_blob(&dir, &digest, |path| fs::write_volatile(path, text, 0o644)).map_err(cannot())?;
         Ok(digest)
     }
 
@@ -192,9 +187,9 @@ impl Output {
                 .and_then(|()| append(file, "index.json", index.as_bytes()))
                 .and_then(|()| file.write_all(&[0; 1024]))
                 .and_then(|()| file.sync_all()),
-            Kind::Fresh { half, place } => fs::write_atomic(&half.join("oci-layout"), version, 0o644)
+            Kind::Fresh { half, place, unfinished } => fs::write_atomic(&half.join("oci-layout"), version, 0o644)
                 .and_then(|()| fs::write_atomic(&half.join("index.json"), index.as_bytes(), 0o644))
-                .and_then(|()| std::fs::rename(half, place)),
+                .and_then(|()| unfinished.rename(place, false)),
             Kind::Grown { dir, .. } => fs::write_atomic(&dir.join("index.json"), index.as_bytes(), 0o644),
             Kind::Done => Ok(()),
         };
@@ -209,9 +204,8 @@ impl Output {
 impl Drop for Output {
     fn drop(&mut self) {
         match &self.kind {
-            Kind::Fresh { half, .. } => drop(fs::remove_tree(half)),
             Kind::Grown { added, .. } => added.iter().for_each(|path| drop(std::fs::remove_file(path))),
-            Kind::Archive { .. } | Kind::Done => {}
+            Kind::Fresh { .. } | Kind::Archive { .. } | Kind::Done => {}
         }
     }
 }

@@ -2,10 +2,9 @@
 //! again; and index.json is written last, so that a reader sees the old cache or the new one, whatever becomes of the writer.
 
 use std::collections::BTreeSet;
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File};
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -21,6 +20,7 @@ use crate::store::images as records;
 use crate::store::{blobs, layers};
 use crate::sys::fs;
 use crate::sys::lock::Lock;
+use crate::sys::unfinished::{self, Unfinished};
 
 /// How layers are packed. Out and in again, a Debian of 244 MB takes as long as unpacked (2.9 s on two cores, most of it unpacking), and
 /// has a third of the size, which is what a CI carries to and fro: 74 MB instead of 233; level 3 saves another 10 MB and costs more.
@@ -130,31 +130,30 @@ fn write_layer(ctx: &Ctx, dir: &Path, key: &str) -> Result<Layer> {
     let meta = layers::meta(&ctx.store, key)?.ok_or_else(gone)?;
     let tree =
         File::open(ctx.store.layer(key)).map_err(|e| Error::general(format!("cannot open {what}")).because(e))?;
-    let half = fs::beside(&dir.join("blobs/sha256/layer")).map_err(|e| cannot(dir, e))?;
+    let name = dir.join("blobs/sha256/layer");
+    unfinished::sweep(&name);
+    let (unfinished, file) = Unfinished::file(&name, 0o644).map_err(|e| cannot(dir, e))?;
     let step = ctx.report.begin(&format!("packing layer {key:.12}"), Some(meta.size));
-    let made = pack_layer(ctx, dir, key, meta, &tree, &half, step.as_ref());
-    match &made {
-        Ok(_) => step.done(""),
-        Err(_) => drop(std::fs::remove_file(&half)),
-    }
-    made
+    let (file, layer) = pack_layer(ctx, dir, key, meta, &tree, file, step.as_ref())?;
+    unfinished.publish(&file, &blob_path(dir, &layer.blob), true).map_err(|e| cannot(dir, e))?;
+    step.done("");
+    Ok(layer)
 }
 
-/// Packs a layer into `half` and gives it its name.
+/// Packs a layer into a file and sees to it that it is on the disk.
 fn pack_layer(
     ctx: &Ctx,
     dir: &Path,
     key: &str,
     meta: layers::Meta,
     tree: &File,
-    half: &Path,
+    file: File,
     step: &dyn Step,
-) -> Result<Layer> {
+) -> Result<(File, Layer)> {
     let what = format!("layer {key}");
     let gone = || Error::general(format!("{what} was removed from the store at the same time"));
     let tick = ticking(step);
     let rules = Rules { form: Form::Layer, living: false, tick: &tick };
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(half).map_err(|e| cannot(dir, e))?;
     let (file, blob, packed) =
         pack::blob(tree.as_fd(), &rules, CODEC, file).map_err(|fault| failed(dir, &what, fault))?;
     file.sync_all().map_err(|e| cannot(dir, e))?;
@@ -163,8 +162,8 @@ fn pack_layer(
     if !layers::exists(&ctx.store, key)? {
         return Err(gone());
     }
-    std::fs::rename(half, blob_path(dir, &blob.digest)).map_err(|e| cannot(dir, e))?;
-    Ok(Layer { blob: blob.digest, size: blob.size, diff_id: blob.diff_id, meta: layers::Meta { boot: None, ..meta } })
+    let meta = layers::Meta { boot: None, ..meta };
+    Ok((file, Layer { blob: blob.digest, size: blob.size, diff_id: blob.diff_id, meta }))
 }
 
 fn failed(dir: &Path, what: &str, fault: pack::Fault) -> Error {

@@ -1,8 +1,8 @@
-//! Where an export goes, by what its name says. What a newcomer would get wrong: a file gets its name when it is whole; until then it is hidden
-//! beside it, and whoever fails, or is told to stop, takes it away again.
+//! Where an export goes, by what its name says. What a newcomer would get wrong: a file gets its name when it is whole; until then it has
+//! none, so that an export that fails, is told to stop or is killed leaves nothing ([`crate::sys::unfinished`]).
 
 use std::ffi::OsStr;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use crate::image::pack::Codec;
 use crate::image::reference;
 use crate::ops::{Error, Kind, Result, cannot_write};
-use crate::sys::fs;
+use crate::sys::unfinished::{self, Unfinished};
 
 /// A form to export in, where the name alone does not say it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,43 +103,38 @@ fn codec(name: &OsStr) -> Option<Codec> {
 /// A file that has no name yet.
 #[derive(Debug)]
 pub struct Beside {
-    half: PathBuf,
+    unfinished: Unfinished,
     path: PathBuf,
-    done: bool,
+    replace: bool,
 }
 
 impl Beside {
-    /// Makes a file for `path`. Errors: something is there and may not be replaced; as open(2).
+    /// Makes a file for `path`, and takes away what an export of that name left that was killed. Errors: something is there and may not be
+    /// replaced; as open(2).
     pub fn create(path: &Path, replace: bool) -> Result<(Beside, File)> {
         let cannot = |e: io::Error| cannot(path, e);
         match std::fs::symlink_metadata(path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             Err(e) => return Err(cannot(e)),
             Ok(meta) if meta.is_file() && replace => {}
-            Ok(meta) if meta.is_file() => {
-                return Err(Error::general(format!("{} exists", path.display())).hint("replace it with --force"));
-            }
+            Ok(meta) if meta.is_file() => return Err(exists(path)),
             Ok(_) => return Err(Error::general(format!("{} is there, and is no file", path.display()))),
         }
-        let half = fs::beside(path).map_err(cannot)?;
-        let file = OpenOptions::new().read(true).write(true).create_new(true).open(&half).map_err(cannot)?;
-        Ok((Beside { half, path: path.to_owned(), done: false }, file))
+        unfinished::sweep(path);
+        let (unfinished, file) = Unfinished::file(path, 0o666).map_err(cannot)?;
+        Ok((Beside { unfinished, path: path.to_owned(), replace }, file))
     }
 
-    /// Gives it its name, once what is in it is on the disk.
-    pub fn publish(mut self, file: &File) -> Result<()> {
-        file.sync_all().and_then(|()| std::fs::rename(&self.half, &self.path)).map_err(|e| cannot(&self.path, e))?;
-        self.done = true;
-        Ok(())
+    /// Gives it its name, once what is in it is on the disk. Errors: somebody else was faster; as fsync(2), linkat(2), rename(2).
+    pub fn publish(self, file: &File) -> Result<()> {
+        let Beside { unfinished, path, replace } = self;
+        let named = file.sync_all().and_then(|()| unfinished.publish(file, &path, replace));
+        named.map_err(|e| if e.kind() == io::ErrorKind::AlreadyExists { exists(&path) } else { cannot(&path, e) })
     }
 }
 
-impl Drop for Beside {
-    fn drop(&mut self) {
-        if !self.done {
-            let _ = std::fs::remove_file(&self.half);
-        }
-    }
+fn exists(path: &Path) -> Error {
+    Error::general(format!("{} exists", path.display())).hint("replace it with --force")
 }
 
 /// A failure to write, and what helps where the disk is full.
@@ -150,6 +145,7 @@ pub fn cannot(path: &Path, error: io::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::fs;
 
     fn parse(word: &str, format: Option<Format>) -> Result<Target> {
         Target::parse(Some(OsStr::new(word)), format, false)
@@ -192,15 +188,21 @@ mod tests {
         let path = dir.path().join("a.tar");
         let left = || std::fs::read_dir(dir.path()).unwrap().count();
         let (half, file) = Beside::create(&path, false).unwrap();
-        assert!(!path.exists() && left() == 1);
+        assert!(!path.exists());
         drop((half, file));
         assert_eq!(left(), 0);
         let (half, file) = Beside::create(&path, false).unwrap();
         half.publish(&file).unwrap();
         assert!(path.exists() && left() == 1);
         assert_eq!(Beside::create(&path, false).unwrap_err().cure(), Some("replace it with --force"));
+        let (faster, file) = Beside::create(&dir.path().join("b.tar"), false).unwrap();
+        fs::write_volatile(&dir.path().join("b.tar"), b"", 0o600).unwrap();
+        assert_eq!(faster.publish(&file).unwrap_err().cure(), Some("replace it with --force"));
+        std::fs::remove_file(dir.path().join("b.tar")).unwrap();
+        fs::write_volatile(&dir.path().join(".a.tar.1.0.tmp"), b"left", 0o600).unwrap();
         let (half, file) = Beside::create(&path, true).unwrap();
         half.publish(&file).unwrap();
+        assert_eq!(left(), 1);
         std::fs::create_dir(dir.path().join("d")).unwrap();
         assert!(Beside::create(&dir.path().join("d"), true).is_err());
         assert!(Beside::create(&dir.path().join("no/a.tar"), true).is_err());
