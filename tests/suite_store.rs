@@ -310,3 +310,66 @@ fn a_pull_that_is_killed_leaves_a_sound_store() {
     assert_eq!((verified.sound, verified.unknown.len(), verified.damaged.len()), (3, 0, 0), "{verified:?}");
     assert_eq!(verbs::prune(&ctx, false, false).unwrap(), Pruned::default(), "nothing is left over");
 }
+
+/// At 20 moments all over its course: every layer is there, damaged as it was or sound again, also when nobody has it any more.
+#[test]
+fn a_repair_that_is_killed_makes_nothing_worse() {
+    const KILLS: u32 = 20;
+    if !nix::unistd::geteuid().is_root() {
+        panic!("this test runs the program, which needs root: sudo make test");
+    }
+    let bench = Bench::new();
+    let layout = slow(&bench.path("l"));
+    let word = format!("oci:{}:t", layout.dir.display());
+    let store = &bench.ctx.store;
+    let artifact = verbs::pull(&bench.ctx, &word, Some("arm64"), false, None).unwrap().artifact;
+    let (top, gone) = (bench.tree(&artifact.layers[2]), bench.path("gone"));
+    let pronto = |words: &[&str]| {
+        let mut tool = Tool::new(env!("CARGO_BIN_EXE_pronto")).arg("--root").arg(store.root()).args(words);
+        tool.command().stdout(Stdio::null()).stderr(Stdio::null());
+        tool.spawn().unwrap()
+    };
+    let repair = || pronto(&["verify", "--repair"]);
+    let damage = || {
+        let file = top.join("d/3-7");
+        let time = std::fs::metadata(&file).unwrap().modified().unwrap();
+        put(&file, &[b'x'; 3000]);
+        std::fs::File::open(&file).unwrap().set_modified(time).unwrap();
+    };
+    let whole = trees(store.root());
+    damage();
+    let begun = std::time::Instant::now();
+    assert!(repair().wait().unwrap().success());
+    let course = begun.elapsed();
+    assert!(trees(store.root()) == whole, "a repair that lives");
+    let (mut middle, mut kept) = (0, 0);
+    for n in 0..KILLS {
+        damage();
+        let damaged = trees(store.root());
+        let mut child = repair();
+        std::thread::sleep(course.mul_f64(f64::from(n + 1) / f64::from(KILLS + 1)));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let names = std::fs::read_dir(store.layers()).unwrap().map(|e| e.unwrap().file_name());
+        middle += u32::from(names.into_iter().any(|name| name.to_str().unwrap().starts_with(".mending-")));
+        // Whoever comes next puts it right: one that looks, one that uses the image, one that fetches.
+        std::fs::rename(&layout.dir, &gone).unwrap();
+        let tar = bench.path("x.tar");
+        let next: &[&str] = if n % 2 == 0 { &["list"] } else { &["export", "--force", &word, tar.to_str().unwrap()] };
+        assert!(pronto(next).wait().unwrap().success(), "after kill {n}: {next:?}");
+        let found = verbs::verify(&bench.ctx, false).unwrap();
+        let how: Vec<_> = found.damaged.iter().flat_map(|d| &d.how).collect();
+        assert!(how.is_empty() || how == ["/d/3-7 has changed"], "after kill {n}: {found:?}");
+        assert_eq!((found.sound + found.damaged.len(), found.unknown.len()), (3, 0), "after kill {n}: {found:?}");
+        let now = trees(store.root());
+        assert!(now == damaged || now == whole, "after kill {n}: as it was, or sound");
+        kept += u32::from(now == damaged);
+        std::fs::rename(&gone, &layout.dir).unwrap();
+        if n % 5 == 4 {
+            assert!(repair().wait().unwrap().success(), "and the next repair goes through");
+            assert!(trees(store.root()) == whole);
+        }
+    }
+    assert!(middle >= 3 && kept >= 3, "only {middle} were killed in the middle, {kept} before their end");
+    bench.assert_clean();
+}

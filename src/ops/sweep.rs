@@ -4,7 +4,7 @@
 
 use crate::domain::State;
 use crate::store::domains::{Domain, Ended, Record, now};
-use crate::store::layers;
+use crate::store::{layers, mending};
 
 use super::{Ctx, Result};
 
@@ -19,7 +19,9 @@ pub fn sweep(ctx: &Ctx) -> Result<()> {
     for error in damaged {
         ctx.report.warn(&error.to_string());
     }
-    Ok(ctx.store.remove_unfinished()?)
+    ctx.store.remove_unfinished()?;
+    // A layer that is missing for that reason would be missed by whoever comes next.
+    Ok(mending::sweep(&ctx.store)?)
 }
 
 /// As [`sweep`], for verbs that take or give back room on the disk: also what killed fetches left half-made. It is looked for by

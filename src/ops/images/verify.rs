@@ -8,9 +8,8 @@ use serde::Serialize;
 use super::{Ctx, Error, Result};
 use crate::image::oci::{self, DockerArchive, Layout, Registry};
 use crate::image::{self, Digest, ImageRef, catalogue, raspios, reference, streams, tarball, template};
-use crate::store::images::{self as records, Entry};
-use crate::store::layers::{self, Claimed};
-use crate::store::{blobs, sums};
+use crate::store::images::Entry;
+use crate::store::{blobs, layers, mending, sums};
 
 /// How many differences of one layer are named.
 const NAMED: usize = 10;
@@ -173,23 +172,11 @@ fn mend_one(ctx: &Ctx, entries: &[(String, Entry)], one: &Damaged, running: &BTr
     }
 }
 
-/// Fetches a layer anew; one that cannot be had is put back, damaged as it is.
+/// Fetches a layer anew; one that cannot be had is put back, damaged as it is, and if we do not live to do that, by who comes next.
 fn mend_layer(ctx: &Ctx, key: &str, of: &[&(String, Entry)]) -> Result<()> {
-    let (meta, recorded) = (layers::meta(&ctx.store, key)?, layers::sums_of(&ctx.store, key));
-    let Claimed::Mine(claim) = layers::claim(&ctx.store, &layers::aside_name(key), || Ok(None::<()>), || ())? else {
-        return Err(Error::general("a claim was given twice"));
-    };
-    let lock = records::lock(&ctx.store)?;
-    let aside = layers::set_aside(&ctx.store, key)?;
-    drop(lock);
+    let aside = mending::set_aside(&ctx.store, key)?;
     let fetched = refetch_any(ctx, of);
-    if let (Err(_), Some(meta)) = (&fetched, &meta) {
-        if !layers::exists(&ctx.store, key)? {
-            layers::put_back(&ctx.store, key, &aside, meta, recorded.as_deref())?;
-        }
-    }
-    // What is not back in its place goes with the claim.
-    drop(claim);
+    aside.finish()?;
     fetched
 }
 
