@@ -14,7 +14,7 @@ cases! {
     Together: a_changed_domain_is_exported_and_boots_again, a_cache_saves_the_next_job_everything;
 }
 
-/// A running arm64 guest is changed, exported as it runs and when it is shut off, imported under a name, and boots from that.
+/// A running arm64 guest is changed, exported as it runs, as it is paused and when it is shut off, imported under a name, and boots from that.
 fn a_changed_domain_is_exported_and_boots_again() {
     let (pronto, tree, dir) = (Pronto::fresh(), BOOKWORM_ARM64.tree(), scratch("export"));
     let at = |name: &str| dir.join(name).display().to_string();
@@ -24,11 +24,14 @@ fn a_changed_domain_is_exported_and_boots_again() {
     pronto.exec("first", &["sh", "-c", script]);
     let out = pronto.cmd(["export", "first", &at("live.tar")]).limit(secs(300)).run().ok();
     assert!(out.err().contains("is running: it is exported as it is now"), "{out}");
+    pronto.run(["pause", "first"]).ok();
+    pronto.cmd(["export", "first", &at("paused.tar")]).limit(secs(300)).run().ok().silent();
+    pronto.run(["unpause", "first"]).ok();
     pronto.cmd(["shutdown", "-w", "first"]).run().ok();
     pronto.cmd(["export", "first", &at("still.tar.zst")]).limit(secs(300)).run().ok().silent();
     let oci = format!("oci-archive:{}", at("still.oci"));
     pronto.cmd(["export", "first", &oci]).limit(secs(300)).run().ok().silent();
-    for name in ["live.tar", "still.tar.zst"] {
+    for name in ["live.tar", "paused.tar", "still.tar.zst"] {
         let listed = Run::new("tar").args(["--numeric-owner", "-tvf", &at(name)]).run().ok().text();
         let lines: Vec<&str> = listed.lines().filter(|l| l.contains("pronto") || l.contains("etc/issue")).collect();
         assert!(lines.iter().all(|l| l.contains("issue.net")), "{name}: nothing of ours, nothing removed: {lines:?}");

@@ -132,16 +132,22 @@ impl Source {
     fn domain(ctx: &Ctx, found: crate::store::domains::Domain) -> Result<Source> {
         let name = found.name.to_string();
         let (record, living, still) = match found.state {
-            State::Running | State::Paused | State::Stopping => {
-                ctx.report.note(&format!("'{name}' is running: it is exported as it is now, file by file"));
-                (found.record, found.state != State::Paused, None)
+            State::Running | State::Stopping => {
+                let moment = "pause it for the state of one moment";
+                ctx.report.note(&format!("'{name}' is running: it is exported as it is now, file by file ({moment})"));
+                (found.record, true, None)
             }
+            State::Paused => (found.record, false, None),
             State::ShutOff => {
                 let (still, domain) = copy::Still::hold(ctx, &found)?;
                 (domain.record, false, Some(still))
             }
             state => return Err(Error::state(&name, state, "it cannot be exported", "wait a moment and try again")),
         };
+        // A second stack, made for this export alone, in which what the guest changes is read-only. Changes below a stack are undefined
+        // behaviour, without a crash or a deadlock (overlayfs.rst, "Changes to underlying filesystems"): each name is looked up once, so a
+        // file is seen as it was before or after a change, or is gone (`living`). The guest's own root would spare us that; but it shows
+        // the emulation layer's files in the image's place, under lent ids and below the guest's mounts.
         let mut lowers = tree::lowers(&ctx.store, &record.artifact)?;
         let upper = ctx.store.domain(&name).join("upper");
         if upper.exists() {
