@@ -89,6 +89,7 @@ impl CommandOptions {
             user: self.user,
             workdir: self.workdir,
             env: environment(env),
+            limit: None,
         }
     }
 }

@@ -30,6 +30,8 @@ pub struct Command {
     pub workdir: Option<String>,
     /// More variables.
     pub env: Vec<(OsString, OsString)>,
+    /// It is ended when it takes longer, which is an error.
+    pub limit: Option<Duration>,
 }
 
 /// Runs a command in a running domain; returns its exit status (128+N for signal N). Errors: no such domain, its state,
@@ -98,13 +100,14 @@ pub fn attend(run: &Run, command: Command, io_: Io, interrupt: &mut Interrupt) -
         term: std::env::var_os("TERM"),
         ..Order::to(run)
     };
-    follow(&order, io_, interrupt)
+    follow(&order, io_, command.limit, interrupt)
 }
 
-fn follow(order: &Order, io_: Io, interrupt: &mut Interrupt) -> Result<(u8, Vec<u8>)> {
+fn follow(order: &Order, io_: Io, limit: Option<Duration>, interrupt: &mut Interrupt) -> Result<(u8, Vec<u8>)> {
+    let until = limit.map(|limit| Instant::now() + limit);
     let mut session = Session::start(order, io_).map_err(|e| Error::general("cannot enter the guest").because(e))?;
     let output = session.capture(io_);
-    let answer = session.serve(interrupt);
+    let answer = session.serve(until, interrupt);
     let _ = session.child.wait();
     match answer? {
         Answer::Exit(status) => Ok((status, output.map(|o| o.join().unwrap_or_default()).unwrap_or_default())),
@@ -121,8 +124,9 @@ fn failed(why: String, code: u8) -> Error {
     }
 }
 
-/// The names of units that failed in a guest, in systemctl's order; empty when it cannot be asked.
-pub fn failed_units(ctx: &Ctx, name: &Name) -> Vec<String> {
+/// The names of units that failed in a guest, in systemctl's order; empty when it cannot be asked, which is told. A guest whose systemd is
+/// silent is waited for no longer than `limit`, nor than a guest that answers could need.
+pub fn failed_units(ctx: &Ctx, name: &Name, limit: Duration) -> Vec<String> {
     let Ok(Some(domain)) = ctx.store.load(name.as_str()) else { return Vec::new() };
     if domain.record.init != InitKind::Systemd {
         return Vec::new();
@@ -133,8 +137,14 @@ pub fn failed_units(ctx: &Ctx, name: &Name) -> Vec<String> {
         return Vec::new();
     }
     let words = ["systemctl", "list-units", "--state=failed", "--no-legend", "--plain", "--no-pager"];
-    let command = Command { words: words.map(OsString::from).to_vec(), tty: Some(false), ..Command::default() };
-    let Ok((_, output)) = attend(run, command, Io::Captured, &mut interrupt) else { return Vec::new() };
+    // By itself systemctl gives up after a minute and a half.
+    let limit = limit.min(Duration::from_secs(if domain.record.emulated.is_some() { 60 } else { 15 }));
+    let words = words.map(OsString::from).to_vec();
+    let command = Command { words, tty: Some(false), limit: Some(limit), ..Command::default() };
+    let Ok((0, output)) = attend(run, command, Io::Captured, &mut interrupt) else {
+        ctx.report.warn(&format!("the systemd of '{name}' does not say which of its units have failed"));
+        return Vec::new();
+    };
     let text = String::from_utf8_lossy(&output);
     text.lines().filter_map(|l| l.split_whitespace().next()).map(str::to_owned).collect()
 }
@@ -143,7 +153,7 @@ pub fn failed_units(ctx: &Ctx, name: &Name) -> Vec<String> {
 /// ended.
 fn some_failed(run: &Run, interrupt: &mut Interrupt) -> Result<bool> {
     let order = Order { ask: true, ..Order::to(run) };
-    follow(&order, Io::Captured, interrupt).map(|(status, _)| status != 0)
+    follow(&order, Io::Captured, None, interrupt).map(|(status, _)| status != 0)
 }
 
 struct Session {
@@ -191,8 +201,8 @@ impl Session {
         serde_json::from_str(&line).map_err(|e| lost(e.into()))
     }
 
-    /// Relays the terminal and the signals until the command has ended.
-    fn serve(&mut self, interrupt: &mut Interrupt) -> Result<Answer> {
+    /// Relays the terminal and the signals until the command has ended, or ends it when its time is over.
+    fn serve(&mut self, until: Option<Instant>, interrupt: &mut Interrupt) -> Result<Answer> {
         let mut relay: Option<Relay> = None;
         let mut doomed: Option<(Instant, Error)> = None;
         loop {
@@ -204,12 +214,10 @@ impl Session {
                     fds.push((relay.stdin(), false));
                 }
             }
-            let timeout = if doomed.is_some() {
-                50
-            } else if relay.is_some() {
-                250
-            } else {
-                -1
+            let timeout = match (&doomed, &relay, until) {
+                (Some(_), ..) => 50,
+                (None, None, None) => -1,
+                _ => 250,
             };
             let ready = sock::poll(&fds, timeout).map_err(|e| Error::general("cannot wait").because(e))?;
             let (answered, typed) = (ready[0], ready.get(3) == Some(&true));
@@ -238,6 +246,9 @@ impl Session {
             if let Err(error) = interrupt.check() {
                 self.pass_on(&error);
                 doomed.get_or_insert((Instant::now() + Duration::from_millis(900), error));
+            }
+            if until.is_some_and(|until| Instant::now() >= until) {
+                doomed.get_or_insert((Instant::now(), Error::general("the command in the guest took too long")));
             }
             if doomed.as_ref().is_some_and(|(at, _)| Instant::now() >= *at) {
                 // It did not obey: the line is cut, and the other side kills it.

@@ -12,7 +12,7 @@ use crate::common::{read, secs, skip, write};
 
 cases! {
     Together: arm64_bullseye, arm64_bookworm, arm64_trixie, armhf_bookworm, s390x_bookworm, a_path_with_odd_characters, units_that_come_later_start,
-              degraded_is_ready;
+              degraded_is_ready, a_silent_systemd_is_not_waited_for;
     Alone: amd64_bookworm, registered_for_good_and_removed, an_older_entry_is_left_alone;
 }
 
@@ -131,6 +131,38 @@ fn degraded_is_ready() {
     pronto.cmd(["shutdown", "-w", "guest"]).run().ok();
     pronto.run(["start", "guest"]).ok().says("doomed.service");
     pronto.run(["exec", "guest", "--", "systemctl", "is-system-running"]).exits(1).prints("degraded");
+    pronto.run(["destroy", "guest"]).ok();
+}
+
+/// Ready, and then nobody answers at systemd's own socket: systemctl would wait a minute and a half for that.
+fn a_silent_systemd_is_not_waited_for() {
+    let (pronto, tree) = (Pronto::fresh(), fixtures::BOOKWORM_AMD64.tree());
+    pronto.create("guest", &tree, &[]);
+    let script = r#"cat >/etc/deaf.pl <<'END'
+use IO::Socket::UNIX;
+my $place = "/run/systemd/private";
+rename $place, "$place.was" or die;
+my $deaf = IO::Socket::UNIX->new(Local => $place, Listen => 64) or die;
+exit if fork;
+sleep;
+END
+        printf '[Service]
+Type=forking
+ExecStart=/usr/bin/perl /etc/deaf.pl
+[Install]
+WantedBy=multi-user.target
+' \
+        >/etc/systemd/system/deaf.service && systemctl enable deaf.service
+        # It asks systemd while the guest boots, and would hold that up.
+        systemctl mask systemd-update-utmp-runlevel.service"#;
+    pronto.exec("guest", &["sh", "-c", script]);
+    pronto.cmd(["shutdown", "-w", "guest"]).run().ok();
+    let out = pronto.cmd(["start", "guest"]).limit(secs(80)).run().ok();
+    assert!(out.took < secs(40), "{out}");
+    out.says("the systemd of 'guest' does not say which of its units have failed");
+    assert_eq!(pronto.exec("guest", &["sh", "-c", "ls /run/systemd/private.was"]), "/run/systemd/private.was");
+    // What asked has gone.
+    pronto.run(["exec", "guest", "--", "sh", "-c", "cat /proc/[0-9]*/comm | grep systemctl"]).exits(1);
     pronto.run(["destroy", "guest"]).ok();
 }
 
