@@ -2,7 +2,9 @@
 //! here may wait for a client or for the guest; everything is a descriptor in one poll(2), and every deadline is the poll's
 //! time-out.
 
-use std::io::{self, Read, Write};
+mod console;
+
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::{Duration, Instant};
@@ -12,7 +14,7 @@ use nix::sys::signal::Signal;
 use super::client::{Client, Role};
 use super::guest::{Guest, Outcome, Started};
 use super::log::Log;
-use super::protocol::{Event, How, Request, frame};
+use super::protocol::{Event, How, Request};
 use crate::sys::ns::shell_status;
 use crate::sys::process::drop_text_pages;
 use crate::sys::signal::Signals;
@@ -94,7 +96,7 @@ pub fn serve(guest: &mut dyn Guest, listener: UnixListener, log: Log, starter: U
 
 impl Server<'_> {
     fn run_to_the_end(mut self) {
-        let _ = set_nonblocking(self.run.pty.as_fd());
+        let _ = console::set_nonblocking(self.run.pty.as_fd());
         loop {
             let turn = self.turn();
             let ended = match turn {
@@ -124,7 +126,7 @@ impl Server<'_> {
     fn again(&mut self) -> Result<(), String> {
         self.tell_all(&Event::Rebooting);
         self.run = self.guest.start()?;
-        let _ = set_nonblocking(self.run.pty.as_fd());
+        let _ = console::set_nonblocking(self.run.pty.as_fd());
         self.ready = false;
         self.look = None;
         self.deadline = None;
@@ -219,46 +221,6 @@ impl Server<'_> {
         drop_text_pages();
     }
 
-    fn console(&mut self) {
-        let mut buffer = [0; 16 << 10];
-        if !self.typed.is_empty() {
-            match pty_file(&self.run).write(&self.typed) {
-                Ok(n) => drop(self.typed.drain(..n)),
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-                Err(_) => self.typed.clear(),
-            }
-        }
-        // EIO: nobody has the terminal open any more, which is how a guest's end looks from here.
-        if let Ok(n) = pty_file(&self.run).read(&mut buffer) {
-            self.show(&buffer[..n]);
-        } else {
-            // Between the guest's last close and the program's end the terminal is readable without data: do not spin.
-            std::thread::sleep(Duration::from_millis(1));
-        }
-    }
-
-    fn drain_console(&mut self) {
-        let mut buffer = [0; 16 << 10];
-        while let Ok(n) = pty_file(&self.run).read(&mut buffer) {
-            if n == 0 {
-                break;
-            }
-            self.show(&buffer[..n]);
-        }
-    }
-
-    fn show(&mut self, bytes: &[u8]) {
-        // A full disk loses the log, not the guest.
-        let _ = self.log.append(bytes);
-        for client in self.clients.iter_mut().filter(|c| c.role == Role::Console) {
-            client.send(bytes);
-        }
-    }
-
-    fn say_on_console(&mut self, text: &str) {
-        self.show(text.as_bytes());
-    }
-
     fn notified(&mut self) {
         while let Some(text) = receive_notice(&self.run) {
             for line in text.lines() {
@@ -323,24 +285,6 @@ impl Server<'_> {
         }
     }
 
-    fn serve_console(&mut self, at: usize) {
-        while let Some((kind, payload)) = self.clients[at].next_frame() {
-            match (kind, payload.as_slice()) {
-                (frame::INPUT, bytes) => {
-                    // A guest that does not read its console must not grow the monitor.
-                    if self.typed.len() < 64 << 10 {
-                        self.typed.extend_from_slice(bytes);
-                    }
-                }
-                (frame::SIZE, [a, b, c, d]) => {
-                    let (rows, columns) = (u16::from_be_bytes([*a, *b]), u16::from_be_bytes([*c, *d]));
-                    let _ = pty::set_size(self.run.pty.as_fd(), rows, columns);
-                }
-                _ => self.clients[at].gone = true,
-            }
-        }
-    }
-
     fn obey(&mut self, at: usize, request: &Request) -> Event {
         let done = Event::Ok { log: self.log.size() };
         match *request {
@@ -371,33 +315,6 @@ impl Server<'_> {
         }
         done
     }
-}
-
-fn pty_file(run: &Started) -> PtyFile<'_> {
-    PtyFile(run.pty.as_fd())
-}
-
-struct PtyFile<'a>(BorrowedFd<'a>);
-
-impl Read for PtyFile<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        Ok(nix::unistd::read(self.0, buffer)?)
-    }
-}
-
-impl Write for PtyFile<'_> {
-    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        Ok(nix::unistd::write(self.0, buffer)?)
-    }
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
-    use nix::fcntl::{FcntlArg, OFlag, fcntl};
-    fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-    Ok(())
 }
 
 /// One message of the program that runs the guest. The socket's name is visible to a guest that shares the host's network,
