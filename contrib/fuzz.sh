@@ -44,16 +44,16 @@ trap 'rm -rf "$FUZZ_SCRATCH"' EXIT
 # The inputs that a target takes are small; archives hold some entries and their bodies.
 one() {
     local t=$1 max=4096 say how=()
-    case $t in tar|tar_peer|unpack|archive|disk|fat) max=65536 ;; elf|passwd|manifest|qcow2) max=16384 ;; esac
+    case $t in tar|tar_peer|unpack|archive|disk|fat) max=65536 ;; elf|accel_patch|passwd|manifest|qcow2) max=16384 ;; esac
     mkdir -p "$WORK/corpus/$t" "$WORK/broken/$t" "fuzz/corpus/$t"
     if [ "$SECONDS_EACH" = 0 ]; then how=(-runs=0); else how=(-max_total_time="$SECONDS_EACH"); fi
     say=$WORK/$t.log
     if "$WORK/build/$HOST/release/$t" "${how[@]}" -max_len=$max -timeout=20 -rss_limit_mb=1024 -print_final_stats=1 -verbosity=1 \
         -artifact_prefix="$WORK/broken/$t/" "$WORK/corpus/$t" "fuzz/corpus/$t" >"$say" 2>&1; then
-        printf '%-10s held: %s inputs, %s\n' "$t" \
+        printf '%-11s held: %s inputs, %s\n' "$t" \
             "$(sed -n 's/^stat::number_of_executed_units: *//p' "$say")" "$(grep -o 'cov: [0-9]* ft: [0-9]*' "$say" | tail -n 1)"
     else
-        printf '%-10s BROKE; the end of %s:\n' "$t" "$say"
+        printf '%-11s BROKE; the end of %s:\n' "$t" "$say"
         tail -n 25 "$say" | sed 's/^/    /'
         echo "    once more: $WORK/build/$HOST/release/$t FILE"
         return 1

@@ -1,0 +1,204 @@
+//! Small real files that gcc and ld made (the seeds of the fuzz ring), and damage of every kind. What a newcomer would get wrong: that a
+//! changed file still *runs* is shown in `tests/suite_accel.rs`, with the host's own programs.
+
+use super::*;
+use crate::sys::process::Tool;
+
+/// A shared library with packed relocations, a GNU hash table, DT_RUNPATH; read-only data and code in one segment.
+const LIBRARY: &[u8] = include_bytes!("../../../fuzz/corpus/accel_patch/library");
+/// The same with plain relocations, an old hash table, DT_RPATH.
+const OLD: &[u8] = include_bytes!("../../../fuzz/corpus/accel_patch/library-sysv");
+/// A program that writes three strings.
+const PROGRAM: &[u8] = include_bytes!("../../../fuzz/corpus/accel_patch/program");
+/// The same for fixed addresses.
+const FIXED: &[u8] = include_bytes!("../../../fuzz/corpus/accel_patch/fixed");
+
+const MULTIARCH: (&str, &str) = ("/usr/lib/x86_64-linux-gnu/", "/run/accel/lib////////////");
+const CACHE: (&str, &str) = ("/etc/ld.so.cache", "/run/accel/cache");
+const MACHTYPE: (&str, &str) = ("x86_64-pc-linux-gnu", "aarch64-unknown-linux-gnu");
+
+fn count(bytes: &[u8], text: &str) -> usize {
+    bytes.windows(text.len()).filter(|w| *w == text.as_bytes()).count()
+}
+
+/// What a program writes; `None` where it cannot be run.
+fn said(program: &[u8]) -> Option<String> {
+    if std::env::consts::ARCH != "x86_64" || !std::path::Path::new("/lib64/ld-linux-x86-64.so.2").exists() {
+        return None;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("program");
+    crate::sys::fs::write_volatile(&path, program, 0o755).unwrap();
+    Some(String::from_utf8(Tool::new(&path).output().unwrap()).unwrap())
+}
+
+#[test]
+fn paths_become_others_where_they_are_paths() {
+    for library in [LIBRARY, OLD] {
+        let rules = Rules { prefixes: &[CACHE, MULTIARCH], ..Rules::default() };
+        let done = patch(library, &rules).unwrap();
+        // -L…:…, the array, the search path; not /opt/usr/lib.
+        assert_eq!(done.changes.prefixes, [1, 4]);
+        let left = library.windows(30).position(|w| w == b"/opt/usr/lib/x86_64-linux-gnu/").unwrap() + 4;
+        assert_eq!(done.changes.left, [left]);
+        assert_eq!(done.bytes.len(), library.len());
+        assert!(count(&done.bytes, "-L/run/accel/lib////////////a:/run/accel/lib////////////b\0") == 1);
+        assert!(count(&done.bytes, "\0/run/accel/lib////////////x\0") == 1);
+        let other = library.iter().zip(&done.bytes).filter(|(a, b)| a != b).count();
+        assert!(other <= 4 * MULTIARCH.0.len() + CACHE.0.len());
+        let again = patch(&done.bytes, &rules).unwrap();
+        assert_eq!((again.changes.prefixes, again.bytes), (vec![0, 0], done.bytes));
+    }
+}
+
+#[test]
+fn names_of_symbols_and_libraries_stay() {
+    let rules = [("libx.so.1", "liby.so.1"), ("uname", "unama"), ("writable", "readable")];
+    let done = patch(LIBRARY, &Rules { prefixes: &rules, ..Rules::default() }).unwrap();
+    assert_eq!((done.changes.prefixes, done.changes.left.len()), (vec![0; 3], 3));
+    assert_eq!(done.bytes, LIBRARY);
+    // A search path that ends like a symbol's name, the name being its end: both stay.
+    let mut shared = LIBRARY.to_vec();
+    let layout = Layout::of(LIBRARY).unwrap();
+    let path = layout.dynamic(29).next().unwrap();
+    let table = layout.place(layout.dynamic(6).next().unwrap()).unwrap();
+    shared[table + 24..table + 28].copy_from_slice(&u32::try_from(path + 5).unwrap().to_le_bytes());
+    let done = patch(&shared, &Rules { prefixes: &[MULTIARCH], ..Rules::default() }).unwrap();
+    assert_eq!((done.changes.prefixes, done.changes.left.len()), (vec![3], 2));
+}
+
+#[test]
+fn an_end_that_others_use_is_not_changed() {
+    // "/gconv" and the array's end are the same text before and after; what points at "lib/…" would read another.
+    let mut shared = OLD.to_vec();
+    let layout = Layout::of(OLD).unwrap();
+    let text =
+        layout.address(OLD.windows(32).position(|w| w == b"/usr/lib/x86_64-linux-gnu/gconv\0").unwrap()).unwrap();
+    let pointer = layout.pointers()[0];
+    for (more, fits) in [(5, false), (25, true), (26, true)] {
+        shared[pointer.place..pointer.place + 8].copy_from_slice(&(text + more).to_le_bytes());
+        let done = patch(&shared, &Rules { prefixes: &[MULTIARCH], ..Rules::default() });
+        assert_eq!(done.is_ok(), fits, "{more}: {done:?}");
+    }
+}
+
+#[test]
+fn strings_of_any_length_by_instruction_and_by_pointer() {
+    let longer =
+        [("x86_64", "aarch64"), MACHTYPE, ("-L/usr/lib/x86_64-linux-gnu/a:/usr/lib/x86_64-linux-gnu/b", "short")];
+    let done = patch(PROGRAM, &Rules { strings: &longer, ..Rules::default() }).unwrap();
+    assert_eq!(done.changes.strings, [1, 1, 1]);
+    if let Some(before) = said(PROGRAM) {
+        assert!(before.starts_with("x86_64\nx86_64-pc-linux-gnu\n-L"), "{before}");
+        assert_eq!(said(&done.bytes).unwrap(), "aarch64\naarch64-unknown-linux-gnu\nshort\n");
+    }
+    // The old text is still there, and no one's.
+    let again = patch(&done.bytes, &Rules { strings: &[MACHTYPE], ..Rules::default() });
+    assert_eq!(again.unwrap_err(), Unfit::Unused(MACHTYPE.0.to_owned()));
+    for library in [LIBRARY, OLD] {
+        let done = patch(library, &Rules { strings: &[MACHTYPE], ..Rules::default() }).unwrap();
+        assert_eq!(done.changes.strings, [1]);
+        let layout = Layout::of(&done.bytes).unwrap();
+        let told = |p: &crate::elf::Pointer| layout.place(p.target).map(|at| done.bytes[at..].to_vec());
+        assert!(layout.pointers().iter().filter_map(told).any(|text| text == b"aarch64-unknown-linux-gnu\0"));
+    }
+}
+
+#[test]
+fn strings_that_cannot_be_followed() {
+    let fault = |program: &[u8], rule| patch(program, &Rules { strings: &[rule], ..Rules::default() }).unwrap_err();
+    assert_eq!(fault(FIXED, MACHTYPE), Unfit::Fixed(MACHTYPE.0.to_owned()));
+    assert_eq!(fault(PROGRAM, ("mips", "x")), Unfit::Absent("mips".to_owned()));
+    // The end of another, which nobody means by itself.
+    assert_eq!(fault(PROGRAM, ("linux-gnu", "x")), Unfit::Unused("linux-gnu".to_owned()));
+    // A load of the string's bytes: `lea` becomes `mov`.
+    let layout = Layout::of(PROGRAM).unwrap();
+    let text = layout.address(PROGRAM.windows(7).position(|w| w == b"x86_64\0").unwrap()).unwrap();
+    let lea = (0..PROGRAM.len() - 7)
+        .find(|at| {
+            let next = layout.address(at + 7);
+            PROGRAM[at + 1] == 0x8d
+                && elf::u32_at(PROGRAM, at + 3)
+                    .zip(next)
+                    .is_some_and(|(way, next)| next.wrapping_add_signed((way as i32).into()) == text)
+        })
+        .unwrap();
+    let mut loads = PROGRAM.to_vec();
+    loads[lea + 1] = 0x8b;
+    assert_eq!(fault(&loads, ("x86_64", "aarch64")), Unfit::Unused("x86_64".to_owned()));
+    let pointer = layout.pointers()[0].place;
+    loads[pointer..pointer + 8].copy_from_slice(&text.to_le_bytes());
+    assert_eq!(fault(&loads, ("x86_64", "aarch64")), Unfit::Read("x86_64".to_owned(), text));
+}
+
+#[test]
+fn the_loader_is_another() {
+    let done = patch(PROGRAM, &Rules { interpreter: Some("/run/accel/ld.so"), ..Rules::default() }).unwrap();
+    assert_eq!(elf::parse(&done.bytes).unwrap().interpreter.as_deref(), Some("/run/accel/ld.so"));
+    assert_eq!(done.bytes.len(), PROGRAM.len());
+    let fault = |program, name| patch(program, &Rules { interpreter: Some(name), ..Rules::default() }).unwrap_err();
+    assert_eq!(fault(LIBRARY, "/ld.so"), Unfit::NoInterpreter);
+    assert!(matches!(fault(PROGRAM, "/lib64/ld-linux-x86-64.so.2x"), Unfit::Longer { room: 27, .. }));
+}
+
+#[test]
+fn uname_is_another() {
+    for library in [LIBRARY, OLD] {
+        let done = patch(library, &Rules { machine: Some("aarch64"), ..Rules::default() }).unwrap();
+        assert!(done.changes.machine && count(&done.bytes, "aarch64\0") == 1);
+        // The jump is no number of a system call any more.
+        let twice = patch(&done.bytes, &Rules { machine: Some("riscv64"), ..Rules::default() });
+        assert!(matches!(twice, Err(Unfit::Uname(_))));
+        // Its one note is used up.
+        let more = patch(&done.bytes, &Rules { strings: &[MACHTYPE], ..Rules::default() });
+        assert_eq!(more.unwrap_err(), Unfit::NoRoom);
+    }
+    let fault = |program, name| patch(program, &Rules { machine: Some(name), ..Rules::default() }).unwrap_err();
+    assert_eq!(fault(PROGRAM, "aarch64"), Unfit::Uname("it has none"));
+    assert!(patch(LIBRARY, &Rules { machine: Some(&"m".repeat(MOST_MACHINE)), ..Rules::default() }).is_ok());
+    assert!(matches!(fault(LIBRARY, &"m".repeat(MOST_MACHINE + 1)), Unfit::Rule(..)));
+}
+
+#[test]
+fn rules_that_cannot_be_right() {
+    let fault = |rules: &Rules<'_>| matches!(patch(PROGRAM, rules).unwrap_err(), Unfit::Rule(..));
+    assert!(fault(&Rules { prefixes: &[("/usr/", "/run")], ..Rules::default() }));
+    assert!(fault(&Rules { prefixes: &[("", "")], ..Rules::default() }));
+    assert!(fault(&Rules { strings: &[("a\0b", "c")], ..Rules::default() }));
+    assert!(fault(&Rules { strings: &[("", "c")], ..Rules::default() }));
+    assert!(fault(&Rules { interpreter: Some(""), ..Rules::default() }));
+    assert!(fault(&Rules { machine: Some(""), ..Rules::default() }));
+}
+
+#[test]
+fn strangers_and_damage_are_refused_and_nothing_panics() {
+    let all = Rules {
+        interpreter: Some("/ld.so"),
+        prefixes: &[CACHE, MULTIARCH],
+        strings: &[MACHTYPE],
+        machine: Some("aarch64"),
+    };
+    let each = [
+        Rules { interpreter: None, ..all },
+        Rules { machine: None, ..all },
+        Rules { interpreter: None, strings: &[], machine: None, ..all },
+    ];
+    for bytes in [&b""[..], b"#!/bin/sh\n", b"\x7fELF\x02\x02\x01"] {
+        assert_eq!(patch(bytes, &all), Err(Unfit::Foreign));
+    }
+    let mut arm = PROGRAM.to_vec();
+    arm[18] = 183;
+    assert_eq!(patch(&arm, &all), Err(Unfit::Foreign));
+    for file in [LIBRARY, OLD, PROGRAM] {
+        for length in (0..file.len()).step_by(7) {
+            let _ = patch(&file[..length], &each[0]);
+        }
+        // The headers and what the dynamic linker reads.
+        let tables = (0..0x300).chain(file.len() - 0x800..file.len()).step_by(3);
+        for (n, at) in tables.enumerate() {
+            let mut bad = file.to_vec();
+            bad[at] = [0, 1, 0x7f, 0x80, 0xff][n % 5];
+            each.iter().for_each(|rules| drop(patch(&bad, rules)));
+        }
+    }
+}
