@@ -273,6 +273,76 @@ fn file_systems_without_a_table_and_a_gpt() {
     }
 }
 
+/// As a root file system is shipped: owners, modes, links, a file capability; by every compression that the kernel knows.
+#[test]
+fn a_squashfs_of_any_compression_is_a_root() {
+    let Some(bench) = Bench::new(&["mksquashfs", "python3"]) else { return };
+    let (tree, image) = (bench.path("tree"), bench.path("image.squashfs"));
+    let script = "mkdir -p \"$1/etc\" \"$1/usr/bin\"; cd \"$1\"; seq 100000 >usr/data; printf ping >usr/bin/ping; ln usr/bin/ping usr/bin/pong; \
+        chown 5:6 usr/bin/ping; chmod 4755 usr/bin/ping; ln -s data usr/link; printf '/dev/sda1 / ext4 x 0 0\\n' >etc/fstab; \
+        python3 -c \"import os; os.setxattr('usr/bin/ping', 'security.capability', bytes.fromhex('0100000200200000000000000000000000000000'))\"";
+    shell(script, &[&tree]);
+    let kernel = std::fs::read_to_string("/proc/filesystems").unwrap();
+    assert!(kernel.contains("\tsquashfs\n"), "this kernel has no squashfs, so this cannot be tested here");
+    // Without padding, it need not end where a sector does.
+    for words in ["gzip", "xz", "zstd", "lz4", "lzo", "gzip -nopad", "xz -nopad -b 4096", "zstd -no-fragments"] {
+        shell("mksquashfs \"$1\" \"$2\" -noappend -quiet -comp $3", &[&tree, &image, Path::new(words)]);
+        let artifact = bench.get(&image).unwrap_or_else(|e| panic!("{words}: {e:?}"));
+        let seen = bench.root(&artifact);
+        assert!(seen.read_text("usr/link").unwrap().ends_with("\n99999\n100000\n"), "{words}");
+        assert!(seen.read_text("etc/fstab").unwrap().starts_with("# not in a guest"), "{words}");
+        let (ping, pong) = ("usr/bin/ping", "usr/bin/pong");
+        let stat = |path: &str| seen.stat(Path::new(path)).unwrap();
+        assert_eq!((stat(ping).st_mode & 0o7777, stat(ping).st_uid, stat(ping).st_gid), (0o4755, 5, 6), "{words}");
+        assert_eq!(stat(ping).st_ino, stat(pong).st_ino, "{words}");
+        let file = seen.open_file(ping).unwrap();
+        let attributes = pronto::sys::xattr::all(std::os::fd::AsFd::as_fd(&file)).unwrap();
+        assert!(attributes.iter().any(|(name, _)| name == b"security.capability"), "{words}");
+        drop((seen, file));
+        pronto::ops::images::rmi(&bench.ctx, image.to_str().unwrap(), None).unwrap();
+        bench.is_clean();
+    }
+}
+
+#[test]
+fn a_squashfs_that_is_broken_is_told() {
+    let Some(bench) = Bench::new(&["mksquashfs"]) else { return };
+    let (tree, image) = (bench.path("tree"), bench.path("good"));
+    shell("mkdir -p \"$1/etc\"; seq 100000 >\"$1/etc/data\"", &[&tree]);
+    shell("mksquashfs \"$1\" \"$2\" -noappend -quiet -nopad", &[&tree, &image]);
+    let length = std::fs::metadata(&image).unwrap().size();
+    let told = "the squashfs file system says it has";
+    for short in [length - 512, length / 2, 4096, 600] {
+        bench.fails(&cut(&image, "cut", short), &[told, "truncated"]);
+    }
+    bench.fails(&cut(&image, "cut", 95), &["cannot be used"]);
+    bench.fails(&spoilt(&image, "large", 40, &u64::MAX.to_le_bytes()), &[told]);
+    // Its own tables: where the root is, how it is packed, how large blocks are, which version it is.
+    let kernel = "the kernel cannot mount its squashfs file system";
+    for (name, at, bytes) in [
+        ("root", 32, &[0xff; 8][..]),
+        ("packing", 20, &[2, 0]),
+        ("unknown-packing", 20, &[99, 0]),
+        ("block", 12, &[0xff; 4]),
+        ("version", 28, &[9, 0]),
+        ("ids", 48, &[0xff; 8]),
+        ("inodes", 64, &[0xff; 8]),
+        ("directories", 72, &[0xff; 8]),
+        ("everything", 4, &[0x5a; 36]),
+    ] {
+        bench.fails(&spoilt(&image, name, at, bytes), &[kernel]);
+    }
+    let table = u64::from_le_bytes(std::fs::read(&image).unwrap()[64..72].try_into().unwrap());
+    let rubbish = noise(length - table);
+    bench.fails(&spoilt(&image, "rubbish", table, &rubbish), &["cannot be used"]);
+    // The mark of a partition table by chance: it is none.
+    let marked = spoilt(&image, "marked", 510, &[0x55, 0xaa]);
+    let artifact = bench.get(&marked).unwrap();
+    assert!(bench.root(&artifact).is_dir("etc"));
+    pronto::ops::images::rmi(&bench.ctx, marked.to_str().unwrap(), None).unwrap();
+    bench.is_clean();
+}
+
 /// Fedora's layout: the root is a subvolume. It is made in a mount namespace that ends with the shell.
 #[test]
 fn a_root_in_a_subvolume_is_found() {

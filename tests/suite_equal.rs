@@ -173,3 +173,105 @@ fn the_same_tree_as_gnu_tar_umoci_and_podman() {
     let below = |text: &str| text.lines().filter(|l| !l.starts_with("b'.' ")).collect::<Vec<_>>().join("\n");
     equal(&below(&ours), &below(&theirs), "podman", &holes);
 }
+
+/// Two lower layers that differ in what the upper one takes for granted.
+const BELOW: [&str; 2] = [
+    r#"
+set -e; umask 022; mkdir -p etc/app.d srv/data/deep opt/cleared/sub usr/lib usr/share home; ln -s usr/lib lib
+printf one >etc/app.d/one; printf tool >usr/lib/tool; ln usr/lib/tool usr/lib/tool-too; printf old >srv/data/old; ln -s /etc/app.d/one etc/to-one
+printf replaced >srv/data/taken; chown 7:8 usr/lib/tool; chmod 4711 usr/lib/tool
+chmod 2750 etc/app.d; chown 33:44 etc/app.d; chmod 1777 srv/data; chmod 700 srv/data/deep; chown 1000:1000 srv; chmod 711 opt/cleared/sub
+python3 -c "import os; os.setxattr('srv/data', 'user.note', b'kept'); os.setxattr('usr/lib/tool', 'user.tool', b'x')"
+find . -exec touch -h -d '2019-09-09 09:09:09.090909090' {} +
+"#,
+    r#"
+set -e; umask 022; mkdir -p etc/app.d srv/data usr/lib usr/share opt; printf another >usr/lib/tool; printf two >etc/app.d/one
+printf kept >srv/data/taken; ln -s one etc/app.d/alias; ln -s /nowhere etc/to-one; ln -s usr/lib lib; chmod 555 etc/app.d; chown 99 srv/data
+find . -exec touch -h -d '2018-08-08 08:08:08.080808080' {} +
+"#,
+];
+
+/// Files in directories that it does not name, and hard links to what it does not hold.
+fn taking_for_granted() -> Vec<u8> {
+    Tar::new()
+        .dir("./")
+        .file("etc/app.d/new", b"new")
+        .file("srv/data/deep/er/file", b"deep")
+        .dir("usr/")
+        .file("usr/share/doc/x", b"doc")
+        .file("opt/cleared/.wh..wh..opq", b"")
+        .file("opt/cleared/sub/x", b"x")
+        .hard_link("srv/data/taken", "usr/lib/tool")
+        .hard_link("etc/again", "./srv/data/taken")
+        .hard_link("etc/app.d/to-one", "etc/to-one")
+        .end()
+}
+
+/// Without the times of directories that nothing names, and of those in which they are made: umoci leaves the time of its work there.
+fn untimed(tree: &str) -> String {
+    let paths = [
+        "opt",
+        "opt/cleared",
+        "srv/data",
+        "srv/data/deep",
+        "srv/data/deep/er",
+        "usr/share",
+        "usr/share/doc",
+        "opt/cleared/sub",
+    ]
+    .map(|p| format!("b'{p}' "));
+    let line = |line: &str| match paths.iter().any(|path| line.starts_with(path)) {
+        true => line.split(' ').filter(|word| !word.starts_with("time=")).collect::<Vec<_>>().join(" "),
+        false => line.to_owned(),
+    };
+    tree.lines().map(|l| line(l) + "\n").collect()
+}
+
+/// A directory that a layer does not name is what it was below, and a hard link may lead to a lower layer's file; each image has its own
+/// lower layers, though they share this one.
+#[test]
+fn what_a_layer_takes_for_granted() {
+    if !can("what_a_layer_takes_for_granted", &["docker-registry", "skopeo", "umoci", "python3"]) {
+        return;
+    }
+    let scratch = tempfile::tempdir().unwrap();
+    let dir = scratch.path();
+    let registry = Registry::start(dir);
+    let store = Store::new(&dir.join("store"));
+    let loose = taking_for_granted();
+    let top = Tar::new().dir("./").dir("etc").dir("srv").file("etc/app.d/on-top", b"top").end();
+    let mut trees = Vec::new();
+    for (number, script) in BELOW.iter().enumerate() {
+        let lower = packed(dir, &format!("lower{number}"), script);
+        let name = format!("granted{number}");
+        let word = image(dir, &registry, &name, &[lower.clone(), loose.clone(), top.clone()], Packed::Gzip);
+        let ours = store.tree(&word, "amd64");
+        let bundle = dir.join(format!("bundle{number}"));
+        run("umoci", ["unpack", "--image", &format!("{}:t", dir.join(&name).display()), bundle.to_str().unwrap()]);
+        let theirs = peers::tree(&bundle.join("rootfs"));
+        equal(&untimed(&ours), &untimed(&theirs), "umoci", &|_| false);
+        // podman refuses hard links to what another layer holds, and makes such directories anew (0755, root's), so GNU tar is the second.
+        let files: Vec<PathBuf> = (0..3).map(|n| dir.join(format!("granted{number}.{n}"))).collect();
+        files.iter().zip([&lower, &loose, &top]).for_each(|(path, data)| put(path, data));
+        let truth = dir.join(format!("truth{number}"));
+        std::fs::create_dir(&truth).unwrap();
+        run(
+            "python3",
+            [Path::new("tests/common/apply.py"), &truth].into_iter().chain(files.iter().map(PathBuf::as_path)),
+        );
+        // It leaves the times of its own work.
+        equal(&ours, &peers::tree(&truth), "GNU tar", &|word| word.starts_with("time="));
+        trees.push((word, ours));
+    }
+    assert_ne!(trees[0].1, trees[1].1);
+    let layers: Vec<Vec<PathBuf>> = trees.iter().map(|(word, _)| store.layers(word, "amd64")).collect();
+    assert_eq!(layers[0].len(), 5, "two of the three layers have a seam");
+    assert!(layers[0][1] == layers[1][1] && layers[0][3] == layers[1][3] && layers[0][2] != layers[1][2]);
+    // The second image's seams have changed nothing of the first.
+    for (word, before) in &trees {
+        equal(&store.tree(word, "amd64"), before, "before", &|_| false);
+    }
+    let of_data = trees[0].1.lines().find(|line| line.starts_with("b'srv/data' ")).unwrap();
+    assert!(of_data.ends_with("mode=1777 owner=0:0 time=1568020149.090909090 user.note=6b657074"), "{of_data}");
+    assert!(trees[0].1.contains("b'etc/again' file mode=4711 owner=7:8"), "{}", trees[0].1);
+}

@@ -283,7 +283,8 @@ fn a_full_disk_at_every_step() {
                 .dir("d")
                 .file(format!("d/{n}"), &[n; 30_000])
                 .symlink("l", "d")
-                .hard_link("h", format!("d/{n}"));
+                .hard_link("h", format!("d/{n}"))
+                .hard_link("lower", "d/0");
             let tar = tar
                 .gnu_long(b'K', long.as_bytes())
                 .symlink("long", "x")

@@ -654,13 +654,7 @@ fn stocked(place: &Place) -> Store {
     put(&dir.join("sbin/init"), b"init");
     let none = nix::sys::stat::Mode::empty();
     nix::sys::stat::mknod(&dir.join("gone"), nix::sys::stat::SFlag::S_IFCHR, none, 0).unwrap();
-    claim
-        .publish(
-            "init-abc",
-            Meta { size: 4, entries: 2, opaque_root: false, parent: Some(parent), boot: None, disk: None },
-            None,
-        )
-        .unwrap();
+    claim.publish("init-abc", Meta { size: 4, entries: 2, parent: Some(parent), ..Meta::default() }, None).unwrap();
     drop(claim);
     young::settle(&store, &["init-abc".into()]).unwrap();
     store

@@ -159,6 +159,133 @@ fn damage_is_found_by_name_and_repaired_by_digest() {
     assert_eq!(verbs::verify(&bench.ctx, false).unwrap().unknown, only.entries[0].layers);
 }
 
+/// An image whose second layer speaks of its first: a directory that it does not name, and these links.
+fn speaking(dir: &Path, lower: &[u8], links: &[(&str, &str)]) -> (Layout, String) {
+    let mut layout = Layout::new(dir);
+    let tar = Tar::new().file("usr/new", b"new").dir("opt").symlink("up", "../../..");
+    let upper = links.iter().fold(tar, |tar, (link, target)| tar.hard_link(link, target)).end();
+    let image = layout.image("arm64", &[lower.to_vec(), upper], Packed::Gzip, |_, _| ());
+    layout.tag("t", image);
+    let word = format!("oci:{}:t", dir.display());
+    (layout, word)
+}
+
+/// What joins layers is a layer: shared, verified, made anew, and gone with its image. One that needs nothing of the kind has none.
+#[test]
+fn seams_live_and_go_with_their_images() {
+    let bench = Bench::new();
+    let store = &bench.ctx.store;
+    let wide = images::Header { mode: 0o1777, uid: 5, ..images::entry(b'5', "usr") };
+    let lower = Tar::new().dir("./").add(wide, b"").file("usr/base", &[7; 5000]).end();
+    let (_one, first) = speaking(&bench.path("one"), &lower, &[("link", "usr/base")]);
+    let (_two, second) = speaking(&bench.path("two"), &Tar::new().dir("srv").end(), &[]);
+    let pull = |word: &str| verbs::pull(&bench.ctx, word, Some("arm64"), false, None).unwrap().artifact.layers;
+    assert_eq!(pull(&second).len(), 2, "nothing below is spoken of, so nothing is joined");
+    let layers_of_first = pull(&first);
+    assert_eq!(layers_of_first.len(), 3);
+    let seam = bench.tree(&layers_of_first[2]);
+    let usr = std::fs::metadata(seam.join("usr")).unwrap();
+    assert_eq!((usr.mode() & 0o7777, usr.uid()), (0o1777, 5));
+    let (base, link) = (bench.tree(&layers_of_first[0]).join("usr/base"), seam.join("link"));
+    assert_eq!(std::fs::metadata(&base).unwrap().ino(), std::fs::metadata(&link).unwrap().ino(), "it takes no room");
+    let size = |word: &str| verbs::images(&bench.ctx).unwrap().into_iter().find(|r| r.reference == word).unwrap().size;
+    assert_eq!(size(&first), 5003);
+    let whole = trees(&bench.path("store"));
+    assert_eq!(verbs::verify(&bench.ctx, false).unwrap().sound, 5);
+
+    // A file of two layers is damaged in both, and mended in both.
+    put(&base, &[8; 5000]);
+    std::fs::remove_dir_all(seam.join("usr")).unwrap();
+    let mended = verbs::verify(&bench.ctx, true).unwrap();
+    assert_eq!((mended.damaged.len(), mended.is_bad()), (2, false), "{mended:?}");
+    assert_eq!(trees(&bench.path("store")), whole);
+    assert_eq!(std::fs::read(&link).unwrap(), [7; 5000]);
+
+    // A cache takes it along.
+    let cache = bench.path("cache");
+    pronto::ops::cache::export(&bench.ctx, &cache, &[], false).unwrap();
+    let (other, _) = Bench::another(&bench.path("other"));
+    pronto::ops::cache::import(&other, &cache).unwrap();
+    let there = other.store.layer(seam.file_name().unwrap().to_str().unwrap());
+    assert_eq!(std::fs::read(there.join("link")).unwrap(), [7; 5000]);
+    assert_eq!(std::fs::metadata(there.join("usr")).unwrap().uid(), 5);
+    assert!(!verbs::verify(&other, false).unwrap().is_bad());
+
+    verbs::rmi(&bench.ctx, &first, None).unwrap();
+    assert!(!seam.exists() && verbs::verify(&bench.ctx, false).unwrap().sound == 2);
+    verbs::rmi(&bench.ctx, &second, None).unwrap();
+    assert!(layers::keys(store).unwrap().is_empty());
+    bench.assert_clean();
+}
+
+/// A hard link to what no layer holds is refused, whichever way it is spelled; what leads out leads nowhere.
+#[test]
+fn hard_links_to_nothing() {
+    let bench = Bench::new();
+    put(&bench.path("secret"), b"secret");
+    let outside = format!("up{}", bench.path("secret").display());
+    let lower = Tar::new().dir("usr").file("usr/base", b"x").symlink("loop", "loop").symlink("out", "/../../etc").end();
+    for (number, (target, why)) in [
+        ("usr/nothing", "neither this layer holds nor one below it"),
+        ("usr", "is a hard link to 'usr', which is a directory"),
+        ("loop/x", "neither this layer holds"),
+        ("out/passwd", "neither this layer holds"),
+        (outside.as_str(), "hold"),
+        ("../secret", "leads out of the tree"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let (_layout, word) = speaking(&bench.path(&number.to_string()), &lower, &[("opt/link", target)]);
+        let error = text(&verbs::pull(&bench.ctx, &word, Some("arm64"), false, None).unwrap_err());
+        assert!(error.contains("opt/link") && error.contains(why), "{error}");
+        assert!(verbs::images(&bench.ctx).unwrap().is_empty());
+    }
+    // Inside, links lead where they lead in a guest.
+    let (_layout, word) = speaking(&bench.path("good"), &lower, &[("opt/link", "up/../usr/./base")]);
+    let error = text(&verbs::pull(&bench.ctx, &word, Some("arm64"), false, None).unwrap_err());
+    assert!(error.contains("leads out of the tree"), "{error}");
+    let (_layout, word) = speaking(&bench.path("better"), &lower, &[("opt/link", "up/usr/./base")]);
+    let layers_of = verbs::pull(&bench.ctx, &word, Some("arm64"), false, None).unwrap().artifact.layers;
+    assert_eq!(std::fs::read(bench.tree(&layers_of[2]).join("opt/link")).unwrap(), b"x");
+    verbs::rmi(&bench.ctx, &word, None).unwrap();
+    verbs::prune(&bench.ctx, false, false).unwrap();
+    assert!(layers::keys(&bench.ctx.store).unwrap().is_empty(), "what refused images have left is nobody's");
+    bench.assert_clean();
+}
+
+/// What docker saved of two platforms: one reference, one entry for each; what is damaged is fetched again by its digest.
+#[test]
+fn an_archive_of_several_images() {
+    let bench = Bench::new();
+    let archive = bench.path("saved.tar");
+    let (mut tar, mut items) = (Tar::new(), Vec::new());
+    for arch in ["arm64", "amd64"] {
+        let layer = Tar::new().dir("etc").file("etc/arch", arch.as_bytes()).end();
+        let rootfs = serde_json::json!({"type": "layers", "diff_ids": [images::digest(&layer)]});
+        let config = serde_json::json!({"architecture": arch, "os": "linux", "rootfs": rootfs}).to_string();
+        tar = tar.file(format!("{arch}.json"), config.as_bytes()).file(format!("{arch}.tar"), &layer);
+        items.push(serde_json::json!({"Config": format!("{arch}.json"), "RepoTags": ["a:1"], "Layers": [format!("{arch}.tar")]}));
+    }
+    put(&archive, &tar.file("manifest.json", serde_json::json!(items).to_string().as_bytes()).end());
+    for word in [format!("docker-archive:{}", archive.display()), format!("docker-archive:{}:a:1", archive.display())] {
+        let all = verbs::pull_all(&bench.ctx, &word, false).unwrap();
+        assert_eq!(all.len(), 2);
+        let arm = verbs::pull(&bench.ctx, &word, Some("arm64"), false, None).unwrap().artifact;
+        let file = bench.tree(&arm.layers[0]).join("etc/arch");
+        assert_eq!(std::fs::read(&file).unwrap(), b"arm64");
+        let error = text(&verbs::pull(&bench.ctx, &word, Some("riscv64"), false, None).unwrap_err());
+        assert!(error.contains("it has linux/amd64, linux/arm64"), "{error}");
+        put(&file, b"mra64");
+        let mended = verbs::verify(&bench.ctx, true).unwrap();
+        assert_eq!((mended.damaged.len(), mended.is_bad()), (1, false), "{mended:?}");
+        assert_eq!(std::fs::read(&file).unwrap(), b"arm64");
+        verbs::rmi(&bench.ctx, &word, None).unwrap();
+        assert!(layers::keys(&bench.ctx.store).unwrap().is_empty());
+    }
+    bench.assert_clean();
+}
+
 /// Every entry of a tree: type and mode, owner, size, link or content.
 /// As after a reboot: what was made counts as made in another boot.
 fn reboot(store: &pronto::store::Store) {
@@ -219,7 +346,7 @@ fn tree(dir: &Path) -> BTreeMap<PathBuf, String> {
             todo.extend(std::fs::read_dir(&path).unwrap().map(|e| e.unwrap().path()));
         } else if meta.is_symlink() {
             line += &format!(" {}", std::fs::read_link(&path).unwrap().display());
-        } else {
+        } else if meta.is_file() {
             line += &images::digest(&std::fs::read(&path).unwrap());
         }
         out.insert(path.strip_prefix(dir).unwrap().to_owned(), line);

@@ -178,6 +178,30 @@ fn indexes_of_buildah_and_indexes_in_indexes() {
         same(&store.tree(&word, "arm64"), &arm, &list);
         same(&store.tree(&word, "amd64"), &amd, &list);
     }
+    // An archive of docker's form has a list of images in the place of an index.
+    let at = |name: &str| dir.join(name).display().to_string();
+    let save = |name: &str, images: &[&str]| {
+        let words = ["save", "-q", "--format", "docker-archive", "-m", "-o"];
+        let file = at(name);
+        buildah.podman(&words.into_iter().chain([file.as_str()]).chain(images.iter().copied()).collect::<Vec<_>>());
+        format!("docker-archive:{file}")
+    };
+    let (store, word) = (Store::new(&dir.join("saved")), save("both.tar", &["localhost/arm", "localhost/amd"]));
+    let mut platforms = store.every(&word).unwrap();
+    platforms.sort();
+    assert_eq!(platforms, ["linux/amd64", "linux/arm64"]);
+    same(&store.tree(&word, "arm64"), &arm, &word);
+    same(&store.tree(&word, "amd64"), &amd, &word);
+    assert_eq!(store.every(&format!("{word}:localhost/arm")).unwrap(), ["linux/arm64"]);
+    same(&Store::new(&dir.join("saved-one")).tree(&format!("{word}:localhost/amd"), "amd64"), &amd, &word);
+    // Two of one platform are told apart by their names only.
+    buildah.buildah(&["tag", "localhost/arm-docker", "localhost/other"]);
+    let word = save("three.tar", &["localhost/arm", "localhost/other", "localhost/amd"]);
+    let error = store.every(&word).unwrap_err();
+    assert!(error.contains("a name is needed") && error.contains("localhost/other:latest"), "{error}");
+    same(&store.tree(&format!("{word}:localhost/arm"), "arm64"), &arm, &word);
+    assert!(store.every(&format!("{word}:nothing")).unwrap_err().contains("image 'nothing' was not found"));
+
     // An index that holds buildah's index, and one that holds that: written by hand, for no tool makes them.
     let mut inner =
         run("skopeo", ["inspect", "--raw", "--tls-verify=false", &format!("docker://{}/x/list:oci", registry.host)]);

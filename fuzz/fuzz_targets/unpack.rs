@@ -27,7 +27,7 @@ fuzz_target!(|data: &[u8]| {
     std::fs::create_dir(&tree).unwrap();
     let mended = if unpack::packing(data) == unpack::Packing::None { pronto_fuzz::mend(data) } else { data.to_vec() };
     let mut source = mended.as_slice();
-    let job = unpack::Job { what: "fuzz", source: &mut source, size: None, digest: None, diff_id: None, step: &Quiet };
+    let job = unpack::Job { what: "fuzz", source: &mut source, size: None, digest: None, diff_id: None, below: true, step: &Quiet };
     if let Err(Error::Io { what, source }) = unpack::unpack(job, &tree) {
         // A full disk, a right that this user does not have, more hard links than the file system takes: nothing else is the host's.
         let may = [Some(28), Some(1), Some(31), Some(95)];

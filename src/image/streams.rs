@@ -1,6 +1,7 @@
 //! Images of linuxcontainers.org and servers like it (simplestreams): an index of products, each with versions, each with files.
-//! These systems have an init already. What a newcomer would get wrong: the index comes from outside: no name in it may lead
-//! anywhere but below the server's own address, and an image without a SHA-256 is refused, for nothing else vouches for it.
+//! These systems have an init already. A version may be there as a tarball, as a squashfs, or both. What a newcomer would get wrong: the
+//! index comes from outside: no name in it may lead anywhere but below the server's own address, and an image without a SHA-256 is
+//! refused, for nothing else vouches for it.
 //! Source: simplestreams, doc/simplestreams-*; incus, shared/simplestreams/products.go.
 
 use std::collections::BTreeMap;
@@ -22,8 +23,9 @@ use crate::store::images::Entry;
 const LIMIT: u64 = 32 << 20;
 /// The largest image that is believed in, in bytes.
 const LARGEST: u64 = 64 << 30;
-/// What is unpacked.
-const ROOT: &str = "root.tar.xz";
+/// What is taken of a version, in this order. A tarball becomes a tree, which any kernel can stack under any ids; a squashfs is a disk, which
+/// the kernel has to read.
+const ROOTS: [&str; 2] = ["root.tar.xz", "squashfs"];
 
 /// `images:DISTRO/RELEASE[/VARIANT][/ARCH]`, or the same on another server: `images+https://HOST/DISTRO/RELEASE…`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -156,15 +158,51 @@ pub fn obtain(store: &Store, name: &Name, wanted: Wanted<'_>, ask: bool, report:
         }
     }
     let web = Web::new(Patience::default())?;
+    let (server, products) = look_up(&web, store, name, ask, report)?;
+    tarball::obtain(store, &web, &choose(&products, name, &server, wanted)?, report)
+}
+
+/// The newest image for each platform that the index has (or the word says), as [`obtain`] does; the index is asked once. A platform of which
+/// there is nothing that can be used is told and left out. Errors: as of [`obtain`]; there is nothing for any platform.
+pub fn obtain_all(store: &Store, name: &Name, report: &dyn Report) -> Result<Vec<(Entry, bool)>> {
+    let web = Web::new(Patience::default())?;
+    let (server, products) = look_up(&web, store, name, true, report)?;
+    let of = |platform: &Platform| [(platform.architecture.clone(), platform.variant.clone())];
+    let mut platforms: Vec<Platform> = fitting(&products, name).into_iter().map(|(platform, _)| platform).collect();
+    platforms.retain(|p| name.platform.as_ref().is_none_or(|only| platform::rank(p, &of(only)).is_some()));
+    platforms.sort_by_key(ToString::to_string);
+    platforms.dedup();
+    let (mut got, mut last) = (Vec::new(), None);
+    for platform in &platforms {
+        match choose(&products, name, &server, &of(platform)) {
+            Ok(found) => got.push(tarball::obtain(store, &web, &found, report)?),
+            Err(error) => {
+                report.warn(&format!("{platform}: {error}"));
+                last = Some(error);
+            }
+        }
+    }
+    match last.filter(|_| got.is_empty()) {
+        Some(error) => Err(error),
+        // Says what there is instead.
+        None if got.is_empty() => {
+            let wanted = name.platform.as_ref().map(of);
+            choose(&products, name, &server, wanted.as_ref().map_or(&[], |w| &w[..])).map(|_| got)
+        }
+        None => Ok(got),
+    }
+}
+
+/// The server that is meant, and what it has.
+fn look_up(web: &Web, store: &Store, name: &Name, ask: bool, report: &dyn Report) -> Result<(String, Products)> {
     let server = match &name.server {
         Some(server) => server.clone(),
         None => Settings::load(store)?.streams,
     };
-    let step = report.begin(&format!("looking up {reference}"), None);
-    let products = index(&web, store, &server, ask, report)?;
-    let found = choose(&products, name, &server, wanted)?;
+    let step = report.begin(&format!("looking up {}", name.reference()), None);
+    let products = index(web, store, &server, ask, report)?;
     step.done("");
-    tarball::obtain(store, &web, &found, report)
+    Ok((server, products))
 }
 
 /// Reads the server's list of products, from the cache where that is young enough.
@@ -207,13 +245,14 @@ fn below(server: &str, path: &str, index: &str) -> Result<String> {
     Err(malformed(index, &format!("the path '{}' in it is refused", path.escape_debug())))
 }
 
+/// The products that a name means, each with its platform.
+fn fitting<'p>(products: &'p Products, name: &Name) -> Vec<(Platform, &'p Product)> {
+    let known = |product: &'p Product| Some((platform::of_debian(&product.arch)?, product));
+    products.products.values().filter(|product| product.is(name)).filter_map(known).collect()
+}
+
 fn choose(products: &Products, name: &Name, server: &str, wanted: Wanted<'_>) -> Result<Found> {
-    let fitting: Vec<(Platform, &Product)> = products
-        .products
-        .values()
-        .filter(|product| product.is(name))
-        .filter_map(|product| Some((platform::of_debian(&product.arch)?, product)))
-        .collect();
+    let fitting = fitting(products, name);
     let what = name.reference();
     if fitting.is_empty() {
         return Err(Error::NotFound { what, place: web::host(server), why: others(products, name) });
@@ -226,12 +265,7 @@ fn choose(products: &Products, name: &Name, server: &str, wanted: Wanted<'_>) ->
     // Versions are dates, so they sort as text.
     let newest = product.versions.iter().rev().find_map(|(version, v)| Some((version, v.root()?)));
     let Some((version, item)) = newest else {
-        let squashfs = product.versions.values().any(|v| v.items.values().any(|i| i.ftype == "squashfs"));
-        let why = match squashfs {
-            true => "it is there as a squashfs only, which cannot be unpacked yet",
-            false => "the index names no tarball of it",
-        };
-        return Err(malformed(&what, why));
+        return Err(malformed(&what, "the index names neither a tarball nor a squashfs of it"));
     };
     let legal = |b: u8| b.is_ascii_alphanumeric() || b"._:-".contains(&b);
     if version.len() < 8 || version.len() > 64 || !version.bytes().all(legal) {
@@ -249,7 +283,7 @@ fn choose(products: &Products, name: &Name, server: &str, wanted: Wanted<'_>) ->
 
 impl Version {
     fn root(&self) -> Option<&Item> {
-        self.items.values().find(|item| item.ftype == ROOT)
+        ROOTS.iter().find_map(|kind| self.items.values().find(|item| item.ftype == *kind))
     }
 }
 

@@ -228,6 +228,7 @@ pub fn unpack_stream(store: &Store, claim: &Claim, from: Arriving<'_>, report: &
         size: expect.size,
         digest: expect.sha256.as_ref(),
         diff_id: expect.content.as_ref(),
+        below: false,
         step: step.as_ref(),
     };
     let dir = claim.directory()?;
@@ -241,7 +242,7 @@ pub fn unpack_stream(store: &Store, claim: &Claim, from: Arriving<'_>, report: &
     let key = unpacked.digest.hex().to_owned();
     let (size, entries) = (unpacked.size, unpacked.entries);
     let known = (!is_disk).then_some(&unpacked.known);
-    claim.publish(&key, Meta { size, entries, opaque_root: false, parent: None, boot: None, disk }, known)?;
+    claim.publish(&key, Meta { size, entries, disk, ..Meta::default() }, known)?;
     if is_disk {
         // Too large to be compared at a boot.
         young::settle(store, std::slice::from_ref(&key))?;

@@ -339,60 +339,10 @@ pub fn pull_with(
     obtain_as(ctx, image, &Wish { platforms: platforms.as_deref(), ask, mirror, include, ready: &ready })
 }
 
-/// Fetches an image for every platform that its source has, as [`pull`] does. Errors: the source has no list of platforms.
-pub fn pull_all(ctx: &Ctx, image: &str, force: bool) -> Result<Vec<Pulled>> {
-    let cannot = |e| failed(image, e);
-    let ask = if force { Ask::Anew } else { Ask::Newer };
-    let every = |source: &dyn oci::Source, name: &str, label: &str, ask| -> image::Result<Vec<Pulled>> {
-        let list = oci::platforms(&ctx.store, source, name)?;
-        let one = |p: crate::domain::Platform| {
-            let wanted = [(p.architecture, p.variant)];
-            let got = oci::pull(&ctx.store, source, name, &wanted, ask, ctx.report.as_ref())?;
-            Ok(pulled(label.to_owned(), &got.entry, got.fetched))
-        };
-        list.into_iter().map(one).collect()
-    };
-    let registry = |reference: &oci_distribution::Reference, label: &str| {
-        let registry = Registry::new(&ctx.store, reference, &ctx.access, ctx.report.as_ref())?;
-        every(&registry, &reference.whole(), label, ask)
-    };
-    match reference::parse(image).map_err(cannot)? {
-        ImageRef::Layout(text) => {
-            let layout = Layout::open(&text).map_err(cannot)?;
-            every(&layout, &layout.reference(), &layout.reference(), Ask::Anew).map_err(cannot)
-        }
-        ImageRef::OciArchive(text) => {
-            let layout = Layout::open_archive(&text).map_err(cannot)?;
-            every(&layout, &layout.reference(), &layout.reference(), Ask::Anew).map_err(cannot)
-        }
-        ImageRef::Registry(reference) => registry(&reference, &reference.whole()).map_err(cannot),
-        ImageRef::Label(label) => {
-            let sources = catalogue::lookup(label).into_iter().flat_map(|row| &row.sources);
-            let named = sources.filter_map(|source| match source {
-                Source::Oci(text) => Some(text),
-                Source::Streams(_) | Source::Tarball(_) | Source::Bootstrap(_) => None,
-            });
-            let mut last = None;
-            for text in named {
-                let ImageRef::Registry(reference) = reference::parse(text).map_err(cannot)? else { continue };
-                match registry(&reference, label) {
-                    Err(e) if e.is_out_of_reach() => last = Some(e),
-                    other => return other.map_err(cannot),
-                }
-            }
-            Err(last.map_or_else(|| no_list(image), cannot))
-        }
-        _ => Err(no_list(image)),
-    }
-}
-
-fn no_list(image: &str) -> Error {
-    Error::general(format!("'{}' has no list of platforms", image.escape_debug()))
-        .hint("fetch one of them: pronto pull --arch ARCH IMAGE")
-}
-
+mod every;
 pub(super) mod kept;
 mod verify;
+pub use every::pull_all;
 pub use kept::{Document, Pruned, Row, images, inspect, prune, rmi, tag};
 pub use verify::{Damaged, Verified, verify};
 

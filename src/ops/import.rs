@@ -251,8 +251,15 @@ fn from_directory(ctx: &Ctx, dir: &Path) -> Result<(Entry, bool)> {
     let tick = |_| image::net::check_signal().map_err(std::io::Error::other);
     let rules = Rules { form: Form::Single, living: true, tick: &tick };
     let (unpacked, packed) = pack::through(tree.as_fd(), &rules, &shown, |reader| {
-        let job =
-            unpack::Job { what: &shown, source: reader, size: None, digest: None, diff_id: None, step: step.as_ref() };
+        let job = unpack::Job {
+            what: &shown,
+            source: reader,
+            size: None,
+            digest: None,
+            diff_id: None,
+            below: false,
+            step: step.as_ref(),
+        };
         unpack::unpack(job, &dest)
     })
     .map_err(cannot)?;
@@ -265,14 +272,7 @@ fn from_directory(ctx: &Ctx, dir: &Path) -> Result<(Entry, bool)> {
     }
     let key = unpacked.digest.hex().to_owned();
     let new = !layers::exists(&ctx.store, &key)?;
-    let meta = Meta {
-        size: unpacked.size,
-        entries: unpacked.entries,
-        opaque_root: false,
-        parent: None,
-        boot: None,
-        disk: None,
-    };
+    let meta = Meta { size: unpacked.size, entries: unpacked.entries, ..Meta::default() };
     claim.publish(&key, meta, Some(&unpacked.known))?;
     step.done("");
     let entry = Entry {

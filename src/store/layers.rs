@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::loose::Loose;
 use super::sums::Known;
 use super::{Error, Result, Store, young};
 use crate::sys::disk::Volume;
@@ -24,7 +25,7 @@ use crate::sys::lock::Lock;
 use crate::sys::signal;
 
 /// What is known of a layer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Meta {
     /// Bytes of all its files.
     pub size: u64,
@@ -39,6 +40,9 @@ pub struct Meta {
     /// The boot in which it was made; none once it is known to be safely on the disk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boot: Option<String>,
+    /// It holds what only the layers below it can say.
+    #[serde(default, skip_serializing_if = "Loose::is_empty")]
+    pub loose: Loose,
     /// It is no tree: its directory holds a disk ([`DISK`]), of which this part is the root.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk: Option<Volume>,
@@ -210,7 +214,7 @@ pub(super) fn sums_path(store: &Store, key: &str) -> PathBuf {
     store.layers().join(format!("{key}.sum"))
 }
 
-/// What was written down of a layer ([`sums`]), where something was.
+/// What was written down of a layer ([`super::sums`]), where something was.
 pub fn sums_of(store: &Store, key: &str) -> Option<Vec<u8>> {
     check_key(key).ok()?;
     std::fs::read(sums_path(store, key)).ok()
@@ -367,7 +371,7 @@ mod tests {
     }
 
     fn plain(size: u64) -> Meta {
-        Meta { size, entries: 1, opaque_root: false, parent: None, boot: None, disk: None }
+        Meta { size, entries: 1, ..Meta::default() }
     }
 
     #[test]

@@ -20,6 +20,7 @@ pub mod domains;
 pub mod domid;
 pub mod images;
 pub mod layers;
+pub mod loose;
 pub mod mending;
 pub mod paths;
 pub mod sums;

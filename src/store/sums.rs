@@ -23,6 +23,7 @@ use nix::sys::stat::{FileStat, Mode, SFlag, fstatat};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use super::content::{BLOCK, Content};
+use super::loose::unescape;
 use crate::sys::root::file_type;
 use crate::sys::xattr;
 use nix::unistd::{Whence, lseek};
@@ -126,28 +127,6 @@ fn parse(recorded: &[u8]) -> Option<Vec<(PathBuf, u64)>> {
         Some((PathBuf::from(OsString::from_vec(unescape(path)?)), u64::from_str_radix(hash, 16).ok()?))
     };
     text[..at].lines().map(line).collect()
-}
-
-/// The way back from `escape_ascii`.
-fn unescape(text: &str) -> Option<Vec<u8>> {
-    let mut out = Vec::new();
-    let mut rest = text.bytes();
-    while let Some(b) = rest.next() {
-        out.push(match b {
-            b'\\' => match rest.next()? {
-                b'n' => b'\n',
-                b'r' => b'\r',
-                b't' => b'\t',
-                b'x' => {
-                    let digits = [rest.next()?, rest.next()?];
-                    u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?
-                }
-                other => other,
-            },
-            b => b,
-        });
-    }
-    Some(out)
 }
 
 /// Every entry and its hash, sorted by path.

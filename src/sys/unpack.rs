@@ -6,6 +6,7 @@
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
@@ -34,6 +35,20 @@ fn open_inside(root: BorrowedFd<'_>, path: &[u8], flags: OFlag) -> io::Result<Ow
         }
     }
     Err(io::Error::from_raw_os_error(libc::EAGAIN))
+}
+
+/// Where the open directory `dir` lies below the open directory `root`, by real names: no link is in it, and the root's own is empty. Errors:
+/// as readlink(2); it lies elsewhere; its path is longer than the 4 KiB that the kernel can say.
+pub fn path_below(root: BorrowedFd<'_>, dir: BorrowedFd<'_>) -> io::Result<Vec<u8>> {
+    let real = |fd: BorrowedFd<'_>| -> io::Result<Vec<u8>> {
+        Ok(nix::fcntl::readlink(format!("/proc/self/fd/{}", fd.as_raw_fd()).as_str())?.into_vec())
+    };
+    let (above, whole) = (real(root)?, real(dir)?);
+    match whole.strip_prefix(above.as_slice()) {
+        Some([]) => Ok(Vec::new()),
+        Some([b'/', rest @ ..]) => Ok(rest.to_vec()),
+        _ => Err(io::Error::from_raw_os_error(libc::EXDEV)),
+    }
 }
 
 /// Sets an extended attribute of an open file. Errors: as fsetxattr(2); EINVAL for a name with a zero byte.
@@ -103,6 +118,10 @@ mod tests {
         assert!(open_dir(root.as_fd(), b"etc").is_err(), "the host has one, the tree has none");
         assert!(open_dir_nofollow(root.as_fd(), b"lib").is_err());
         assert!(open_dir_nofollow(root.as_fd(), b"").is_ok());
+        let below = |path: &[u8]| path_below(root.as_fd(), open_dir(root.as_fd(), path).unwrap().as_fd());
+        assert_eq!((below(b"").unwrap(), below(b"up/lib").unwrap()), (b"".to_vec(), b"usr/lib".to_vec()));
+        let lib = open_dir(root.as_fd(), b"lib").unwrap();
+        assert!(path_below(lib.as_fd(), root.as_fd()).is_err(), "it is above");
     }
 
     #[test]

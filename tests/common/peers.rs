@@ -76,6 +76,14 @@ impl Store {
         layers.iter().map(place).collect()
     }
 
+    /// Fetches an image for every platform that its source has; these platforms.
+    #[track_caller]
+    pub fn every(&self, word: &str) -> Result<Vec<String>, String> {
+        let all = pronto::ops::images::pull_all(&self.ctx, word, false);
+        let all = all.map_err(|e| std::error::Error::source(&e).map_or(e.to_string(), |why| format!("{e}: {why}")))?;
+        Ok(all.into_iter().map(|pulled| pulled.artifact.platform.unwrap().to_string()).collect())
+    }
+
     /// Fetches an image and shows the tree that overlayfs makes of its layers.
     #[track_caller]
     pub fn tree(&self, word: &str, arch: &str) -> String {

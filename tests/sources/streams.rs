@@ -2,7 +2,10 @@
 //! reads it), served on loopback. What a newcomer would get wrong: nothing here asks that server, so what it really has today is not shown.
 
 use pronto::domain::Layer;
-use pronto::ops::images::{images, obtain, pull, rmi, verify};
+use pronto::ops::images::{images, obtain, pull, pull_all, rmi, verify};
+use pronto::sys::overlay::Overlay;
+use pronto::sys::process::{Tool, find_program};
+use pronto::sys::root::Root;
 use serde_json::{Value, json};
 
 use super::*;
@@ -265,21 +268,82 @@ fn what_is_no_index() {
     assert!(error.contains("it is longer than 33554432 bytes"), "{error}");
 }
 
+/// Every architecture of a list that is asked once; what of them cannot be used is told and left out.
 #[test]
-fn squashfs_alone_is_said() {
+fn every_platform() {
     let mut place = Place::new();
-    let versions = place.products["debian:bullseye:arm64:default"]["versions"].as_object_mut().unwrap();
-    versions["20260904_05:24"]["items"].as_object_mut().unwrap().remove("root.tar.xz");
-    place.publish();
-    assert_eq!(place.got("images:debian/bullseye", "arm64"), "old arm64", "the newest that has a tarball");
+    let all = |place: &Place, word: &str| -> Vec<(String, bool)> {
+        let got = pull_all(&place.bench.ctx, word, false).unwrap();
+        got.into_iter().map(|p| (p.artifact.platform.unwrap().to_string(), p.fetched)).collect()
+    };
+    let wanted = |fetched| ["linux/amd64", "linux/arm/v7", "linux/arm64"].map(|p| (p.to_owned(), fetched)).to_vec();
+    assert_eq!(all(&place, "images:debian/bullseye"), wanted(true));
+    assert_eq!(place.lists(), 1, "it is asked once for all");
+    assert_eq!(all(&place, "images:debian/11"), wanted(true), "the same under another name is a name of its own");
+    assert_eq!(all(&place, "images:debian/bullseye"), wanted(false));
+    assert_eq!(all(&place, "images:debian/bullseye/arm64"), [("linux/arm64".to_owned(), false)]);
+    let rows = images(&place.bench.ctx).unwrap();
+    assert_eq!(rows.iter().filter(|row| row.reference == "images:debian/bullseye/default").count(), 3);
+
+    place.spoil("sha256", json!(""));
+    let got = all(&place, "images:debian/bullseye");
+    assert_eq!(got, [("linux/amd64".to_owned(), false), ("linux/arm/v7".to_owned(), false)]);
+    let said = place.bench.said.lines.lock().unwrap().join("\n");
+    assert!(said.contains("warning: linux/arm64: images:debian/bullseye/default cannot be used"), "{said}");
+    let fails = |word: &str| text(&pull_all(&place.bench.ctx, word, false).unwrap_err());
+    let error = fails("images:debian/bullseye/arm64");
+    assert!(error.contains("no SHA-256"), "{error}");
+    let error = fails("images:debian/bullseye/riscv64");
+    assert!(error.contains("has no platform linux/riscv64; it has linux/amd64"), "{error}");
+    let error = fails("images:debian/nothing");
+    assert!(error.contains("was not found"), "{error}");
+    place.bench.assert_clean();
+}
+
+/// A version without a tarball is taken as a squashfs; the kernel shows it.
+#[test]
+fn a_squashfs_where_there_is_no_tarball() {
+    if !nix::unistd::geteuid().is_root() || find_program("mksquashfs").is_none() {
+        let text = b"not tested: a squashfs needs root, and mksquashfs (contrib/install-deps.sh test)\n";
+        std::io::Write::write_all(&mut std::io::stderr(), text).unwrap();
+        return;
+    }
     let mut place = Place::new();
-    for version in ["20260903_05:24", "20260904_05:24"] {
+    let tree = place.bench.path("tree");
+    std::fs::create_dir_all(tree.join("etc")).unwrap();
+    images::put(&tree.join("etc/name"), b"of a squashfs");
+    images::put(&tree.join("etc/noise"), &system("noise"));
+    let file = place.bench.path("squashfs");
+    Tool::new("mksquashfs").arg(&tree).arg(&file).args(["-noappend", "-quiet", "-comp", "xz"]).output().unwrap();
+    let data = std::fs::read(&file).unwrap();
+    let version = "20260904_05:24";
+    let publish = |place: &mut Place, data: &[u8]| {
         let items = &mut place.products["debian:bullseye:arm64:default"]["versions"][version]["items"];
         items.as_object_mut().unwrap().remove("root.tar.xz");
+        (items["rootfs.squashfs"]["sha256"], items["rootfs.squashfs"]["size"]) = (hex(data).into(), data.len().into());
+        place.files.put(&format!("images/debian/bullseye/arm64/default/{version}/rootfs.squashfs"), data);
+        place.publish();
+    };
+    // The index's promise is kept, and still it is none.
+    publish(&mut place, &data[..data.len() / 2]);
+    let error = place.bench.fails("images:debian/bullseye", "arm64");
+    assert!(error.contains("the squashfs file system says it has") && error.contains("truncated"), "{error}");
+    publish(&mut place, &data);
+    place.age();
+    let platforms = pronto::ops::registry::platforms_named("arm64").unwrap();
+    let artifact = obtain(&place.bench.ctx, "images:debian/bullseye", Some(&platforms), false, None).unwrap();
+    let lowers = pronto::ops::tree::lowers(&place.bench.ctx.store, &artifact).unwrap();
+    let shown = Overlay { lowers, ..Overlay::default() }.detached().unwrap();
+    let root = Root::from_fd(shown, std::path::Path::new("guest"));
+    assert_eq!(root.read_text("etc/name").unwrap(), "of a squashfs", "the newest, though an older one has a tarball");
+
+    for version in ["20260903_05:24", version] {
+        let items = place.products["debian:bullseye:arm64:default"]["versions"][version]["items"].as_object_mut();
+        items.unwrap().retain(|name, _| name == "disk.qcow2");
     }
     place.publish();
-    let error = place.bench.fails("images:debian/bullseye", "arm64");
-    assert!(error.contains("as a squashfs only, which cannot be unpacked yet"), "{error}");
+    let error = text(&pull(&place.bench.ctx, "images:debian/bullseye", Some("arm64"), false, None).unwrap_err());
+    assert!(error.contains("names neither a tarball nor a squashfs"), "{error}");
 }
 
 /// The image breaks off, and the rest is asked for without a validator: the index's digest vouches for it.

@@ -5,7 +5,7 @@
 use std::fs::File;
 use std::path::Path;
 
-use super::bytes::Part;
+use super::bytes::{Bytes, Part};
 use super::fat::Fat;
 use super::over::{Fault, Over};
 use super::superblock::{self, Found, What};
@@ -23,6 +23,10 @@ use crate::sys::root::Root;
 /// What distributions call the subvolume that is the root (Fedora, Debian, Ubuntu and Arch).
 const SUBVOLUMES: [&str; 3] = ["root", "@rootfs", "@"];
 
+/// What a file system without a table is filled up to, in bytes: a squashfs may end anywhere, and the kernel reads it by blocks of
+/// 1 or 4 KiB.
+const BLOCK: u64 = 4096;
+
 /// A partition with what lies in it.
 struct Place {
     partition: Partition,
@@ -36,6 +40,13 @@ pub fn look(dir: &Path, unpacked: &mut Unpacked, what: &str, report: &dyn Report
     let path = dir.join(layers::DISK);
     let image = File::open(&path).map_err(Error::io(format!("cannot open {}", path.display())))?;
     let places = places(&image).map_err(bad)?;
+    if let [Place { partition, .. }] = &places[..] {
+        let end = partition.start + partition.size;
+        let lengthen = || File::options().write(true).open(&path)?.set_len(end);
+        if end > image.length() {
+            lengthen().map_err(Error::io(format!("cannot lengthen {}", path.display())))?;
+        }
+    }
     let (volume, root, number) = find_root(&path, &places).map_err(bad)?;
     let of_root = places.iter().find(|place| Some(place.partition.number) == number);
     if of_root.is_some_and(|place| matches!(&place.found, Ok(Some(found)) if found.dirty)) {
@@ -71,17 +82,19 @@ pub fn look(dir: &Path, unpacked: &mut Unpacked, what: &str, report: &dyn Report
 
 /// The partitions, or the whole disk as one when it has no table.
 fn places(image: &File) -> std::result::Result<Vec<Place>, String> {
+    let size = image.length();
     let table = match gpt::read(image)? {
-        Some(table) => Some(table),
+        // What is at the mark of an MBR may be anything in a squashfs, which begins where the table's program would.
+        None if superblock::is_squashfs(image) => None,
         None => mbr::read(image)?,
+        table => table,
     };
     let Some(table) = table else {
-        use super::bytes::Bytes;
-        let size = image.length();
         let found = superblock::identify(&Part::new(image, 0, size))?;
         if found.is_none() {
             return Err("it has neither a partition table nor a file system that is known".into());
         }
+        let size = size.next_multiple_of(BLOCK);
         let partition =
             Partition { number: 0, start: 0, size, role: Role::Linux, uuid: String::new(), label: String::new() };
         return Ok(vec![Place { partition, found: Ok(found) }]);
@@ -118,6 +131,9 @@ fn find_root(path: &Path, places: &[Place]) -> std::result::Result<(Volume, Root
         let mount = |volume: &Volume| -> std::result::Result<Root, String> {
             let tree = disk::mount(path, volume).map_err(|e| match e.kind() {
                 std::io::ErrorKind::PermissionDenied => format!("looking into it needs root ({e})"),
+                std::io::ErrorKind::Unsupported if kind == FileSystem::Squashfs => {
+                    format!("{shown}: {e}: unpack it (unsquashfs) and use the directory")
+                }
                 _ => format!("{shown}: {e}"),
             })?;
             Ok(Root::from_fd(tree, path))

@@ -110,6 +110,11 @@ fn squashfs<B: Bytes>(part: &B) -> Option<Found> {
     (&block[..4] == b"hsqs").then(|| root(FileSystem::Squashfs, le64(&block, 40)))
 }
 
+/// Whether the first bytes are those of a squashfs, whole or not.
+pub fn is_squashfs<B: Bytes>(part: &B) -> bool {
+    squashfs(part).is_some()
+}
+
 fn erofs<B: Bytes>(part: &B) -> Option<Found> {
     let block = part.vector(1024, 128).ok()?;
     if le32(&block, 0) != 0xe0f5_e1e2 || !(9..=16).contains(&block[12]) {

@@ -1,6 +1,7 @@
 //! What `docker save` writes: a tar with `manifest.json`, configs and layers. What a newcomer would get wrong: its manifest.json is no
 //! manifest, but a list of images by names of files in the archive; layers are not compressed there and have no digest of their own
-//! but the config's diffIDs (newer versions may compress them: then they are hashed). Source: docker's image/spec/v1.2.md,
+//! but the config's diffIDs (newer versions may compress them: then they are hashed). Several images for different platforms are what an
+//! index is elsewhere. Source: docker's image/spec/v1.2.md,
 //! "Combined Image JSON + Filesystem Changeset Format".
 
 use std::collections::BTreeMap;
@@ -8,18 +9,26 @@ use std::io::Read;
 use std::path::Path;
 
 use serde::Deserialize;
+use serde_json::json;
 
 use super::Source;
 use super::files::{Archive, Files};
 use super::manifest::{Config, Descriptor};
-use crate::image::{Digest, Error, Result};
+use crate::domain::Platform;
+use crate::image::{Digest, Error, Result, platform};
 
-/// One image of an archive, as an OCI image.
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+
+/// The images of an archive that a name means, as OCI images: one, or one for each of several platforms.
 #[derive(Debug)]
 pub struct DockerArchive {
     files: Files,
     wanted: Option<String>,
-    manifest: Vec<u8>,
+    /// The one manifest, or an index of them.
+    top: Vec<u8>,
+    /// Manifests by their digests.
+    manifests: BTreeMap<String, Vec<u8>>,
     /// Names of the archive by the digests of their content.
     blobs: BTreeMap<String, String>,
 }
@@ -34,7 +43,7 @@ struct Item {
 }
 
 impl DockerArchive {
-    /// Finds the image that `FILE[:NAME[:TAG]]` means. Errors: there is none, or several and no name.
+    /// Finds what `FILE[:NAME[:TAG]]` means. Errors: there is none, or several for one platform.
     pub fn open(text: &str) -> Result<DockerArchive> {
         let (path, wanted) = split(text);
         let files = Files::Archive(Archive::open(Path::new(path))?);
@@ -42,13 +51,38 @@ impl DockerArchive {
         let text = document(&files, "manifest.json")?;
         let items: Vec<Item> =
             serde_json::from_slice(&text).map_err(|e| malformed(format!("its manifest.json is not docker's ({e})")))?;
-        let item = choose(&items, wanted).map_err(|why| Error::NotFound {
+        let absent = |why| Error::NotFound {
             what: wanted.map_or("one image".to_owned(), |name| format!("image '{}'", name.escape_debug())),
             place: files.path().display().to_string(),
             why,
-        })?;
-        let (manifest, blobs) = as_oci(&files, item)?;
-        Ok(DockerArchive { manifest, blobs, wanted: wanted.map(str::to_owned), files })
+        };
+        let mut chosen = Vec::new();
+        for item in fitting(&items, wanted).map_err(absent)? {
+            chosen.push((Config::parse(&document(&files, &item.config)?).map_err(malformed)?.platform, item));
+        }
+        let said = |p: &Platform| platform::normal(&p.architecture, p.variant.as_deref());
+        let twice = |n: usize| chosen[..n].iter().any(|(other, _)| said(other) == said(&chosen[n].0));
+        if (1..chosen.len()).any(twice) {
+            return Err(absent(format!("a name is needed, as in docker-archive:FILE:NAME; {}", names(&items))));
+        }
+        let (mut manifests, mut blobs, mut entries) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
+        let mut top = Vec::new();
+        for (platform, item) in &chosen {
+            let (manifest, its) = as_oci(&files, item)?;
+            let digest = Digest::of(&manifest).to_string();
+            let mut of = json!({ "architecture": platform.architecture, "os": platform.os });
+            if let Some(variant) = &platform.variant {
+                of["variant"] = json!(variant);
+            }
+            entries.push(json!({ "mediaType": MANIFEST, "digest": digest, "size": manifest.len(), "platform": of }));
+            blobs.extend(its);
+            top.clone_from(&manifest);
+            manifests.insert(digest, manifest);
+        }
+        if chosen.len() > 1 {
+            top = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": entries }).to_string().into_bytes();
+        }
+        Ok(DockerArchive { wanted: wanted.map(str::to_owned), top, manifests, blobs, files })
     }
 
     /// The reference under which it is stored: `docker-archive:/absolute/path[:name]`.
@@ -68,20 +102,22 @@ fn split(text: &str) -> (&str, Option<&str>) {
     }
 }
 
-fn choose<'a>(items: &'a [Item], wanted: Option<&str>) -> std::result::Result<&'a Item, String> {
-    let tags = |item: &Item| item.repo_tags.clone().unwrap_or_default();
-    let all = || {
-        let names: Vec<String> = items.iter().flat_map(tags).map(|t| t.escape_debug().to_string()).collect();
-        if names.is_empty() { "its images have no names".into() } else { format!("it has {}", names.join(", ")) }
-    };
-    let Some(wanted) = wanted else {
-        return match items {
-            [one] => Ok(one),
-            _ => Err(format!("a name is needed, as in docker-archive:FILE:NAME; {}", all())),
-        };
-    };
-    let wanted = whole(wanted);
-    items.iter().find(|item| tags(item).iter().any(|tag| whole(tag) == wanted)).ok_or_else(all)
+fn tags(item: &Item) -> &[String] {
+    item.repo_tags.as_deref().unwrap_or_default()
+}
+
+/// The names in an archive, for messages.
+fn names(items: &[Item]) -> String {
+    let names: Vec<String> = items.iter().flat_map(tags).map(|t| t.escape_debug().to_string()).collect();
+    if names.is_empty() { "its images have no names".into() } else { format!("it has {}", names.join(", ")) }
+}
+
+/// The images of that name; all of them where there is none. Errors: there is none of it.
+fn fitting<'a>(items: &'a [Item], wanted: Option<&str>) -> std::result::Result<Vec<&'a Item>, String> {
+    let wanted = wanted.map(whole);
+    let is_it = |item: &&Item| wanted.as_ref().is_none_or(|wanted| tags(item).iter().any(|tag| whole(tag) == *wanted));
+    let found: Vec<&Item> = items.iter().filter(is_it).collect();
+    if found.is_empty() { Err(names(items)) } else { Ok(found) }
 }
 
 /// A name as docker completes it: `debian` is `docker.io/library/debian:latest`.
@@ -114,12 +150,12 @@ fn as_oci(files: &Files, item: &Item) -> Result<(Vec<u8>, BTreeMap<String, Strin
     for (name, diff_id) in item.layers.iter().zip(&config.diff_ids) {
         let (size, digest) = layer(files, name, diff_id)?;
         let media_type = "application/vnd.oci.image.layer.v1.tar";
-        layers.push(serde_json::json!({ "mediaType": media_type, "digest": digest.to_string(), "size": size }));
+        layers.push(json!({ "mediaType": media_type, "digest": digest.to_string(), "size": size }));
         blobs.insert(digest.to_string(), name.clone());
     }
-    let manifest = serde_json::json!({
+    let manifest = json!({
         "schemaVersion": 2,
-        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "mediaType": MANIFEST,
         "config": {
             "mediaType": "application/vnd.oci.image.config.v1+json",
             "digest": Digest::of(&text).to_string(),
@@ -162,11 +198,15 @@ impl Source for DockerArchive {
     }
 
     fn top(&self) -> Result<Vec<u8>> {
-        Ok(self.manifest.clone())
+        Ok(self.top.clone())
     }
 
     fn manifest(&self, digest: &Digest) -> Result<Vec<u8>> {
-        Err(Error::NotFound { what: format!("manifest {}", digest.short()), place: self.place(), why: String::new() })
+        self.manifests.get(&digest.to_string()).cloned().ok_or_else(|| Error::NotFound {
+            what: format!("manifest {}", digest.short()),
+            place: self.place(),
+            why: String::new(),
+        })
     }
 
     fn blob(&self, blob: &Descriptor) -> Result<Box<dyn Read + Send + '_>> {

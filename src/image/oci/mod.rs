@@ -12,6 +12,7 @@ pub mod login;
 pub mod manifest;
 pub mod registry;
 mod resolve;
+pub mod seam;
 mod session;
 
 use std::io::{self, Read};
@@ -128,6 +129,9 @@ pub fn refetch(store: &Store, source: &dyn Source, reference: &str, entry: &Entr
     let digest: Digest = entry.digest.parse().map_err(malformed)?;
     let image = resolve::known(store, source, reference, &digest, report)?;
     fetch_layers(store, source, reference, &image, report)?;
+    if entry.layers.iter().any(|key| seam::is_seam(key)) {
+        stack(store, reference, &image, report)?;
+    }
     blobs::put(store, image.digest.hex(), &image.manifest_text)?;
     Ok(blobs::put(store, image.config_digest.hex(), &image.config_text)?)
 }
@@ -163,7 +167,7 @@ fn fetch(
         fetched |= fetch_layers(store, source, reference, image, report)?;
         blobs::put(store, image.digest.hex(), &image.manifest_text)?;
         blobs::put(store, image.config_digest.hex(), &image.config_text)?;
-        let Some(entry) = entry(store, image, stamp)? else { continue };
+        let Some(entry) = entry(store, reference, image, stamp, report)? else { continue };
         if images::put(store, reference, entry.clone())? {
             return Ok(Pulled { entry, fetched });
         }
@@ -194,7 +198,8 @@ fn fetch_layers(
                 return;
             }
             let title = format!("layer {}/{}", number + 1, image.manifest.layers.len());
-            match fetch_layer(store, source, reference, layer, diff_id, &title, &stop, report) {
+            let below = *number > 0;
+            match fetch_layer(store, source, reference, layer, diff_id, below, &title, &stop, report) {
                 Ok(here) => fetched.fetch_or(here, Ordering::Relaxed),
                 Err(error) => {
                     let mut failed = failed.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -233,8 +238,8 @@ impl Read for Stoppable<'_> {
     }
 }
 
-/// What to store; `None` when a layer is gone again.
-fn entry(store: &Store, image: &Image, stamp: &str) -> Result<Option<Entry>> {
+/// The layers that make up an image, lowest first, with what joins them, and their size; `None` when one is gone again.
+fn stack(store: &Store, reference: &str, image: &Image, report: &dyn Report) -> Result<Option<(Vec<String>, u64)>> {
     let mut stack: Vec<String> = Vec::new();
     let mut size = 0;
     for diff_id in &image.config.diff_ids {
@@ -248,11 +253,17 @@ fn entry(store: &Store, image: &Image, stamp: &str) -> Result<Option<Entry>> {
         stack.push(key);
         size += meta.size;
     }
+    Ok(Some((seam::sew(store, reference, &stack, report)?, size)))
+}
+
+/// What to store; `None` when a layer is gone again.
+fn entry(store: &Store, reference: &str, image: &Image, stamp: &str, report: &dyn Report) -> Result<Option<Entry>> {
+    let Some((layers, size)) = stack(store, reference, image, report)? else { return Ok(None) };
     Ok(Some(Entry {
         platform: Some(image.platform.clone()),
         digest: image.digest.to_string(),
         config_digest: Some(image.config_digest.to_string()),
-        layers: stack,
+        layers,
         config: image.config.run.clone(),
         pulled: super::now(),
         size,
@@ -268,6 +279,7 @@ fn fetch_layer(
     reference: &str,
     layer: &Descriptor,
     diff_id: &Digest,
+    below: bool,
     title: &str,
     stop: &AtomicBool,
     report: &dyn Report,
@@ -290,6 +302,7 @@ fn fetch_layer(
             size: Some(layer.size),
             digest: Some(&digest),
             diff_id: Some(diff_id),
+            below,
             step: step.as_ref(),
         };
         unpack::unpack(job, &claim.directory()?)
@@ -310,6 +323,7 @@ fn fetch_layer(
         parent: None,
         boot: None,
         disk: None,
+        loose: unpacked.loose,
     };
     claim.publish(key, meta, Some(&unpacked.known))?;
     step.done("");

@@ -130,6 +130,7 @@ fn unpack_into(bytes: &[u8], blob: &Blob, dest: &Path) -> unpack::Unpacked {
         size: Some(blob.size),
         digest: Some(&blob.digest),
         diff_id: Some(&blob.diff_id),
+        below: false,
         step: &Quiet,
     };
     unpack::unpack(job, dest).unwrap()

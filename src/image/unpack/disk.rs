@@ -216,6 +216,7 @@ mod tests {
                 size: None,
                 digest: Some(&outer),
                 diff_id: Some(&inner),
+                below: false,
                 step: &Quiet,
             };
             let (unpacked, is_disk) = super::super::unpack_either(job, dir.path(), None)?;

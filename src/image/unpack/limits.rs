@@ -8,6 +8,7 @@
 //! | bytes and inodes on the disk | what is free, less a reserve | so that a bomb that is none of the above fills a layer and not the host |
 //! | size of one file | [`FILE`] | what ext4 can hold; a hole may claim anything |
 //! | memory for directories that wait for their times | [`HELD`] | an archive may name directories alone |
+//! | names of what a layer leaves to those below it | [`LOOSE`] | they stand in its record, which is read whenever it is looked at |
 //! | memory of a decoder | [`DECODER`] | xz may ask for 4 GiB; `xz -9` needs 65 MiB, `zstd --long` 128 MiB |
 
 use std::os::fd::{AsFd, OwnedFd};
@@ -26,6 +27,9 @@ const ENTRIES: u64 = 10_000_000;
 pub(super) const FILE: u64 = 16 << 40;
 /// Bytes of names and attributes of an archive's directories.
 pub(super) const HELD: usize = 256 << 20;
+/// Bytes of names of the directories that a layer makes without naming them (those beyond are root's, 0755, as podman makes all of them),
+/// and as many of hard links to what it does not hold.
+pub(super) const LOOSE: usize = 16 << 20;
 /// Bytes of memory that a decoder may use.
 pub(super) const DECODER: u64 = 272 << 20;
 /// Bytes left free on the file system, on a small one a part of it.

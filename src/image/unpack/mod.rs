@@ -25,6 +25,7 @@ pub use stream::{Packing, packing};
 use super::{Digest, Error, Result};
 use crate::domain::Step;
 use crate::store::content::Content;
+use crate::store::loose::Loose;
 use crate::store::sums::Known;
 use crate::sys::unpack::begin_writeback;
 
@@ -43,6 +44,8 @@ pub struct Job<'a> {
     pub digest: Option<&'a Digest>,
     /// The digest of the archive inside.
     pub diff_id: Option<&'a Digest>,
+    /// Whether it is a layer that has others below it: then its hard links may lead to what they hold ([`Unpacked::loose`]).
+    pub below: bool,
     /// Told of each byte that was read.
     pub step: &'a dyn Step,
 }
@@ -70,17 +73,19 @@ pub struct Unpacked {
     pub lost_attributes: (u64, String),
     /// The hashes of its files.
     pub known: Known,
+    /// What only the layers below it can say.
+    pub loose: Loose,
 }
 
 /// Unpacks into the empty directory `dest`. Errors: what the source said; a wrong size or digest; a malformed archive or an
 /// entry that may not be (named); the host's files (full disk).
 pub fn unpack(job: Job<'_>, dest: &Path) -> Result<Unpacked> {
     let root = open(dest)?;
-    let strict = job.digest.is_none() && job.diff_id.is_none();
+    let (strict, below) = (job.digest.is_none() && job.diff_id.is_none(), job.below);
     run(job, false, &AtomicBool::new(false), |pieces| {
         let mut archive = tar::Reader::new(pieces);
         let first = archive.next(strict)?;
-        write(archive, first, root, strict)
+        write(archive, first, root, strict, below)
     })
 }
 
@@ -107,7 +112,7 @@ pub fn unpack_either(job: Job<'_>, dest: &Path, local: Option<&File>) -> Result<
             archive.drain()?;
             return Ok(written);
         }
-        write(archive, first, root, strict)
+        write(archive, first, root, strict, false)
     })?;
     Ok((unpacked, is_disk.into_inner()))
 }
@@ -135,7 +140,7 @@ fn run(
     let (feed, mut pieces, hashing) = stream::channel(job.diff_id.is_some());
     // Set when the rest of the source is of no interest: a full disk, or a broken archive of which nothing was promised.
     let give_up = AtomicBool::new(false);
-    let Job { what, source, size, digest, diff_id, step } = job;
+    let Job { what, source, size, digest, diff_id, step, .. } = job;
     let (read, written) = std::thread::scope(|scope| {
         let hasher = hashing.map(|hashing| scope.spawn(|| hashing.run()));
         let reader = scope.spawn(|| read(stream::Meter::new(source, size, step), feed, parallel, is_disk, &give_up));
@@ -168,6 +173,7 @@ fn run(
         opaque_root: written.summary.opaque_root,
         lost_attributes: written.summary.lost,
         known: written.known,
+        loose: written.summary.loose,
     })
 }
 
@@ -308,10 +314,11 @@ fn write(
     first: Option<tar::Entry>,
     root: std::os::fd::OwnedFd,
     strict: bool,
+    below: bool,
 ) -> std::result::Result<Written, Failure> {
     let place = root.try_clone().map_err(|e| Failure::Host(b"directories".to_vec(), e))?;
     let mut counts = Counts::new(place);
-    let mut tree = tree::Tree::new(root);
+    let mut tree = tree::Tree::new(root, below);
     let mut known = Known::default();
     let mut next = first;
     while let Some(entry) = next {

@@ -2,7 +2,7 @@
 //! lead through links of the same archive, to directories that are not there yet; and it may have two thousand parts, so this goes on in
 //! a loop, never into itself, and opens each part from the one before.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
@@ -10,11 +10,14 @@ use nix::errno::Errno;
 use nix::fcntl::{AtFlags, readlinkat};
 use nix::sys::stat::{FchmodatFlags, Mode, fchmodat, fstatat, mkdirat};
 
+use super::limits;
 use super::tree::{Result, refused, squeeze};
 use crate::sys::unpack as raw;
 
 /// How many parents are kept open at most.
 const CACHE: usize = 256;
+/// Bytes that are reckoned for keeping a name, beside its own.
+const PER_NAME: usize = 64;
 /// How many links in a row a parent may go through, as in the kernel (path_resolution(7)).
 const MAX_LINKS: u32 = 40;
 
@@ -24,6 +27,9 @@ pub(super) struct Parents {
     open: HashMap<Vec<u8>, Rc<OwnedFd>>,
     /// How many had to be made.
     pub made: u64,
+    /// Where they are, by real names, and how many bytes these take: no entry has named them.
+    pub unnamed: BTreeSet<Vec<u8>>,
+    held: usize,
 }
 
 /// What came of a walk.
@@ -50,6 +56,17 @@ impl Parents {
     /// Paths may lead elsewhere from now on.
     pub fn forget(&mut self) {
         self.open.clear();
+    }
+
+    /// Remembers a directory that was made. One that lies too deep to be named, or is one too many, keeps this mode in every stack.
+    fn note(&mut self, root: BorrowedFd<'_>, made: &OwnedFd) {
+        if self.held > limits::LOOSE {
+            return;
+        }
+        if let Ok(real) = raw::path_below(root, made.as_fd()) {
+            self.held += real.len() + PER_NAME;
+            self.unnamed.insert(real);
+        }
     }
 
     fn open_or_make(&mut self, root: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd> {
@@ -98,7 +115,9 @@ impl Parents {
                     self.made += 1;
                     // The umask may have taken bits away.
                     fchmodat(&dir, part, Mode::from_bits_truncate(0o755), FchmodatFlags::FollowSymlink)?;
-                    raw::open_dir(dir.as_fd(), part)?
+                    let made = raw::open_dir(dir.as_fd(), part)?;
+                    self.note(root, &made);
+                    made
                 }
                 Err(e) if e.raw_os_error() == Some(libc::ENOTDIR) => return refused("its parent is not a directory"),
                 Err(e) if e.raw_os_error() == Some(libc::ELOOP) => return refused("its parent is a loop of links"),

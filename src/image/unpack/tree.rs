@@ -5,6 +5,8 @@
 //! Whiteouts (image-spec, layer.md) become what overlayfs reads: `.wh.NAME` a character device 0:0, `.wh..wh..opq` the
 //! attribute `trusted.overlay.opaque`. They speak of lower layers only: what this layer holds itself stays.
 
+mod links;
+
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
@@ -16,11 +18,12 @@ use nix::sys::stat::{
     mknodat, utimensat,
 };
 use nix::sys::time::TimeSpec;
-use nix::unistd::{Gid, Uid, fchown, fchownat, linkat, symlinkat};
+use nix::unistd::{Gid, Uid, fchown, fchownat, symlinkat};
 
 use super::limits;
 use super::parents::Parents;
 use super::tar::{Entry, Kind};
+use crate::store::loose::{Loose, Name};
 use crate::sys::remove::remove_at;
 use crate::sys::unpack as raw;
 
@@ -71,6 +74,9 @@ pub struct Tree {
     /// Attributes that this file system cannot hold, and the first of them.
     lost: (u64, String),
     opaque_root: bool,
+    /// Whether other layers lie below this one.
+    below: bool,
+    pending: links::Pending,
 }
 
 #[derive(Debug)]
@@ -101,6 +107,8 @@ pub struct Summary {
     pub opaque_root: bool,
     /// How many extended attributes this file system could not hold, and the first of them.
     pub lost: (u64, String),
+    /// What only the layers below can say.
+    pub loose: Loose,
 }
 
 /// A file that was made and is to be filled.
@@ -108,10 +116,18 @@ pub struct Summary {
 pub struct NewFile(pub OwnedFd);
 
 impl Tree {
-    /// Fills the empty directory `root`.
-    pub fn new(root: OwnedFd) -> Tree {
-        let parents = Parents::default();
-        Tree { root, parents, directories: Vec::new(), held: 0, lost: (0, String::new()), opaque_root: false }
+    /// Fills the empty directory `root`. `below`: whether other layers lie below this one, so that its hard links may lead to what they hold.
+    pub fn new(root: OwnedFd, below: bool) -> Tree {
+        Tree {
+            root,
+            parents: Parents::default(),
+            directories: Vec::new(),
+            held: 0,
+            lost: (0, String::new()),
+            opaque_root: false,
+            below,
+            pending: links::Pending::default(),
+        }
     }
 
     /// Makes an entry. A regular file is returned to be filled and then given to [`Tree::seal`].
@@ -183,7 +199,8 @@ impl Tree {
             }
             futimens(&dir, &meta.mtime, &meta.mtime)?;
         }
-        Ok(Summary { opaque_root: self.opaque_root, lost: self.lost })
+        let loose = self.loose();
+        Ok(Summary { opaque_root: self.opaque_root, lost: self.lost, loose })
     }
 
     fn root_entry(&mut self, entry: &Entry) -> Result<Option<NewFile>> {
@@ -210,6 +227,12 @@ impl Tree {
     }
 
     fn directory(&mut self, dir: BorrowedFd<'_>, leaf: &[u8], path: &[u8], entry: &Entry) -> Result<()> {
+        if !self.parents.unnamed.is_empty() {
+            // Now it is named.
+            if let Ok(real) = self.real(dir, leaf) {
+                self.parents.unnamed.remove(&real);
+            }
+        }
         match mkdirat(dir, leaf, Mode::S_IRWXU) {
             Ok(()) => {}
             Err(Errno::EEXIST) => {
@@ -257,64 +280,6 @@ impl Tree {
             Ok(_) => Ok(true),
             Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP)) => Ok(false),
             Err(e) => Err(e.into()),
-        }
-    }
-
-    fn hard_link(&mut self, dir: BorrowedFd<'_>, leaf: &[u8], target: &[u8]) -> Result<()> {
-        let shown = target.escape_ascii();
-        let path = match clean(target) {
-            Ok(path) if !path.is_empty() => path,
-            _ => return refused(format!("its link to '{shown}' leads out of the tree")),
-        };
-        let missing = format!("it is a hard link to '{shown}', which this layer does not hold");
-        let (above, name) = split(&path).unwrap_or((b"", &path));
-        let from = match raw::open_dir(self.root.as_fd(), above) {
-            Ok(from) => from,
-            Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP)) => {
-                return refused(missing);
-            }
-            Err(e) => return Err(e.into()),
-        };
-        let there = match fstatat(&from, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
-            Ok(there) if !is_whiteout(&there) => there,
-            Ok(_) | Err(Errno::ENOENT) => return refused(missing),
-            Err(error) => return Err(error.into()),
-        };
-        if kind_of(&there) == SFlag::S_IFDIR {
-            return refused(format!("it is a hard link to '{shown}', which is a directory"));
-        }
-        if let Ok(old) = fstatat(dir, leaf, AtFlags::AT_SYMLINK_NOFOLLOW) {
-            if (old.st_dev, old.st_ino) == (there.st_dev, there.st_ino) {
-                return Ok(()); // Removing "the old one" would remove the target itself.
-            }
-        }
-        // Without AT_SYMLINK_FOLLOW the link itself gets another name, not what it leads to.
-        self.make(dir, leaf, |dir| linkat(&from, name, dir, leaf, AtFlags::empty()))
-    }
-
-    fn whiteout(&mut self, parent: &[u8], hidden: &[u8]) -> Result<()> {
-        if hidden == b".wh..opq" {
-            let dir = self.parent(parent)?;
-            self.opaque_root |= parent.is_empty();
-            // O_PATH descriptors take no attributes, so the directory is named from its own inside.
-            return Ok(raw::set_xattr_at(dir.as_fd(), b".", OPAQUE, b"y")?);
-        }
-        if hidden.starts_with(b".wh.") {
-            return Ok(()); // aufs' own files (`.wh..wh.plnk`, `.wh..wh.aufs`): they mean nothing here.
-        }
-        if hidden.is_empty() || hidden == b"." || hidden == b".." {
-            return refused("it is a whiteout of nothing");
-        }
-        let dir = self.parent(parent)?;
-        match mknodat(dir.as_fd(), hidden, SFlag::S_IFCHR, Mode::empty(), 0) {
-            Err(Errno::EEXIST) => {
-                // The layer itself holds that name, which hides a lower file already; a directory would be merged.
-                if kind_of(&look(dir.as_fd(), hidden)?) == SFlag::S_IFDIR {
-                    raw::set_xattr_at(dir.as_fd(), hidden, OPAQUE, b"y")?;
-                }
-                Ok(())
-            }
-            other => Ok(other?),
         }
     }
 

@@ -4,13 +4,16 @@
 use super::*;
 use crate::image::testing::{Header, Tar, entry};
 use crate::image::unpack::tar::Reader;
+use std::ffi::OsStr;
 use std::fs::File;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// A directory with a victim beside the tree: nothing may ever change there.
 struct Place {
     dir: tempfile::TempDir,
+    below: bool,
 }
 
 impl Drop for Place {
@@ -26,7 +29,14 @@ impl Place {
         std::fs::create_dir_all(dir.path().join("tree")).unwrap();
         std::fs::create_dir_all(dir.path().join("outside")).unwrap();
         crate::image::testing::put(&dir.path().join("outside/secret"), b"secret");
-        Place { dir }
+        Place { dir, below: false }
+    }
+
+    /// As a layer that lies on others.
+    fn above_others() -> Place {
+        let mut place = Place::new();
+        place.below = true;
+        place
     }
 
     fn tree(&self) -> PathBuf {
@@ -35,7 +45,7 @@ impl Place {
 
     /// Unpacks an archive; the error is a text.
     fn unpack(&self, archive: &[u8]) -> std::result::Result<Summary, String> {
-        let mut tree = Tree::new(File::open(self.tree()).unwrap().into());
+        let mut tree = Tree::new(File::open(self.tree()).unwrap().into(), self.below);
         let mut reader = Reader::new(archive);
         let text = |e: Fault| match e {
             Fault::Refused(why) => why,
@@ -183,6 +193,69 @@ fn overlayfs_marks_that_come_in_an_archive_are_refused() {
     Place::new().refuses(Tar::new().add(entry(b'4', "b"), b""), "device 0:0");
     // A hard link cannot multiply a whiteout either.
     Place::new().refuses(Tar::new().file(".wh.a", b"").hard_link("b", "a"), "does not hold");
+}
+
+/// What only the layers below can say is told, by real paths, as long as nothing else has come in its place.
+#[test]
+fn what_is_left_to_the_layers_below() {
+    let place = Place::above_others();
+    let tar = Tar::new()
+        .symlink("alias", "usr/share")
+        .file("alias/doc/f", b"")
+        .file("named/later/f", b"")
+        .dir("named/")
+        .file("gone/x/f", b"")
+        .file("gone", b"a file now")
+        .hard_link("etc/link", "etc/lower")
+        .hard_link("alias/second", "etc/link")
+        .hard_link("early", "lower")
+        .file("early", b"something else")
+        .hard_link("away", "lower")
+        .file(".wh.away", b"")
+        .hard_link("lower", "lower")
+        .file("own", b"")
+        .hard_link("twin", "own")
+        .hard_link("own", "below")
+        .end();
+    let loose = place.unpack(&tar).unwrap().loose;
+    let shown = |name: &Name| String::from_utf8(name.0.clone()).unwrap();
+    let parents: Vec<String> = loose.parents.iter().map(shown).collect();
+    assert_eq!(parents, ["etc", "named/later", "usr", "usr/share", "usr/share/doc"]);
+    let links: Vec<_> = loose.links.iter().map(|(link, target)| (shown(link), shown(target))).collect();
+    let wanted = [("etc/link", "etc/lower"), ("usr/share/second", "etc/link"), ("away", "lower"), ("own", "below")];
+    assert_eq!(links, wanted.map(|(link, target)| (link.to_owned(), target.to_owned())));
+    assert!(["etc/link", "usr/share/second", "own"].iter().all(|link| place.is_whiteout(link)));
+    assert!(!place.tree().join("lower").exists() && place.meta("twin").is_file());
+
+    for (tar, why) in [
+        (Tar::new().file(".wh.a", b"").hard_link("b", "a"), "does not hold"),
+        (Tar::new().file(".wh.a", b"").hard_link("b", "a/c"), "does not hold"),
+        (Tar::new().file("a", b"").hard_link("b", "a/c"), "does not hold"),
+        (Tar::new().symlink("a", "a").hard_link("b", "a/c"), "does not hold"),
+        (Tar::new().hard_link("b", "../outside/secret"), "leads out"),
+        (Tar::new().hard_link("b", "/"), "leads out"),
+    ] {
+        Place::above_others().refuses(tar, why);
+    }
+}
+
+/// What a layer leaves to those below it stands in its record, so there is an end to it.
+#[test]
+fn what_is_left_open_has_an_end() {
+    let place = Place::above_others();
+    let long = format!("/{}", "a".repeat(250)).repeat(15).into_bytes();
+    let deep = |n: usize| [n.to_string().as_bytes(), &long, b"/f"].concat();
+    let tar = (1000..1700).fold(Tar::new(), |tar, n| tar.gnu_long(b'L', &deep(n)).file("x", b""));
+    let parents = place.unpack(&tar.end()).unwrap().loose.parents;
+    let (first, last) = (deep(1000), deep(1699));
+    assert!(parents.iter().any(|Name(path)| first.starts_with(path)), "the first ones are told");
+    assert!(!parents.iter().any(|Name(path)| last.starts_with(path)), "the others are made all the same");
+    assert!(place.meta(OsStr::from_bytes(&last)).is_file());
+
+    let far = |n: usize| [&b"t/".repeat(1990)[..], n.to_string().as_bytes()].concat();
+    let link = |tar: Tar, n: usize| tar.gnu_long(b'K', &far(n)).hard_link(format!("link{n}"), "x");
+    let error = Place::above_others().unpack(&(0..4200).fold(Tar::new(), link).end()).unwrap_err();
+    assert!(error.contains("it is a bomb"), "{error}");
 }
 
 #[test]

@@ -14,6 +14,7 @@ fn run(data: &[u8], size: Option<u64>, blob: Option<&str>, diff: Option<&str>) -
         size,
         digest: digests[0].as_ref(),
         diff_id: digests[1].as_ref(),
+        below: false,
         step: &Quiet,
     };
     unpack(job, dir.path())
@@ -76,7 +77,15 @@ fn sparse_files_have_holes() {
     let dir = tempfile::tempdir().unwrap();
     let records: [(&[u8], &[u8]); 2] = [(b"GNU.sparse.size", b"1000000"), (b"GNU.sparse.map", b"10,2,500000,3")];
     let archive = Tar::new().pax(&records).file("s", b"abcde").end();
-    let job = Job { what: "t", source: &mut &archive[..], size: None, digest: None, diff_id: None, step: &Quiet };
+    let job = Job {
+        what: "t",
+        source: &mut &archive[..],
+        size: None,
+        digest: None,
+        diff_id: None,
+        below: false,
+        step: &Quiet,
+    };
     unpack(job, dir.path()).unwrap();
     let data = std::fs::read(dir.path().join("s")).unwrap();
     assert_eq!((data.len(), &data[10..12], &data[500_000..500_003]), (1_000_000, &b"ab"[..], &b"cde"[..]));
@@ -145,7 +154,15 @@ fn a_file_that_cannot_fit_is_not_begun() {
     }
     let mounted = Mounted::tmpfs(dir.path(), "size=100m");
     let archive = Tar::new().file("small", b"1").add(huge, &[1; 100_000]).end();
-    let job = Job { what: "layer", source: &mut &archive[..], size: None, digest: None, diff_id: None, step: &Quiet };
+    let job = Job {
+        what: "layer",
+        source: &mut &archive[..],
+        size: None,
+        digest: None,
+        diff_id: None,
+        below: false,
+        step: &Quiet,
+    };
     let error = unpack(job, dir.path()).unwrap_err();
     assert!(error.is_disk_full(), "{error}");
     assert_eq!(
@@ -166,7 +183,15 @@ fn inodes_run_out() {
     let mounted = Mounted::tmpfs(dir.path(), "size=100m,nr_inodes=9000");
     let tar = (0..9000).fold(Tar::new(), |tar, n| tar.file(format!("f{n}"), b""));
     let archive = tar.end();
-    let job = Job { what: "layer", source: &mut &archive[..], size: None, digest: None, diff_id: None, step: &Quiet };
+    let job = Job {
+        what: "layer",
+        source: &mut &archive[..],
+        size: None,
+        digest: None,
+        diff_id: None,
+        below: false,
+        step: &Quiet,
+    };
     let error = unpack(job, dir.path()).unwrap_err();
     assert!(error.is_disk_full() && error.to_string().contains("cannot unpack 'f8"), "{error}");
     drop(mounted);
@@ -222,7 +247,15 @@ impl Read for Failing {
 fn the_sources_own_error_comes_through() {
     for bytes in [0, 3, 100_000] {
         let dir = tempfile::tempdir().unwrap();
-        let job = Job { what: "t", source: &mut Failing(bytes), size: None, digest: None, diff_id: None, step: &Quiet };
+        let job = Job {
+            what: "t",
+            source: &mut Failing(bytes),
+            size: None,
+            digest: None,
+            diff_id: None,
+            below: false,
+            step: &Quiet,
+        };
         assert!(matches!(unpack(job, dir.path()), Err(Error::Unreachable { .. })), "{bytes}");
     }
 }
@@ -236,7 +269,15 @@ fn a_full_disk_stops_at_once() {
     let mounted = Mounted::tmpfs(dir.path(), "size=1m");
     let big = Header { size: 8 << 20, ..entry(b'0', "usr/big") };
     let archive = Tar::new().add(big, &vec![1; 8 << 20]).end();
-    let job = Job { what: "layer", source: &mut &archive[..], size: None, digest: None, diff_id: None, step: &Quiet };
+    let job = Job {
+        what: "layer",
+        source: &mut &archive[..],
+        size: None,
+        digest: None,
+        diff_id: None,
+        below: false,
+        step: &Quiet,
+    };
     let error = unpack(job, dir.path()).unwrap_err();
     assert!(error.is_disk_full(), "{error}");
     assert_eq!(error.to_string(), "cannot unpack 'usr/big' of layer");
@@ -286,7 +327,15 @@ fn what_is_noted_while_writing_is_what_is_there() {
     }
     let archive = archive.end();
     let dir = tempfile::tempdir().unwrap();
-    let job = Job { what: "t", source: &mut &archive[..], size: None, digest: None, diff_id: None, step: &Quiet };
+    let job = Job {
+        what: "t",
+        source: &mut &archive[..],
+        size: None,
+        digest: None,
+        diff_id: None,
+        below: false,
+        step: &Quiet,
+    };
     let known = unpack(job, dir.path()).unwrap().known;
     let read = crate::store::sums::record(dir.path(), &Known::default()).unwrap();
     let noted = crate::store::sums::record(dir.path(), &known).unwrap();

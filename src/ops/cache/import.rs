@@ -101,6 +101,7 @@ fn take_layer(ctx: &Ctx, dir: &Path, key: &str, layer: &Layer) -> Result<bool> {
         size: Some(layer.size),
         digest: Some(&layer.blob),
         diff_id: Some(&layer.diff_id),
+        below: false,
         step: step.as_ref(),
     };
     let unpacked = unpack::unpack(job, &claim.directory()?).map_err(|error| match error {

@@ -1,15 +1,16 @@
 //! Debian and Ubuntu from a package mirror, by mmdebstrap, as a stored layer. What a newcomer would get wrong: maintainer
 //! scripts of the guest's architecture run here, so for a foreign one the caller must have registered an interpreter with
 //! the F flag (`ready` is called for that, before anything is made); mmdebstrap's own check is skipped, for it knows only
-//! entries named `qemu-*` and binaries named `*-static`.
+//! entries named `qemu-*` and binaries named `*-static`. Where it can be, most scripts run on this CPU itself (`native`).
 
 use std::ffi::OsString;
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use super::clean;
+use super::{clean, native};
 use crate::domain::{ImageConfig, Platform, Report};
 use crate::image::{Digest, platform};
+use crate::ops::apart::Place;
 use crate::ops::{Ctx, Error, Interrupt, Result};
 use crate::store::images::{self, Entry};
 use crate::store::layers::{self, Claimed, Meta};
@@ -17,8 +18,8 @@ use crate::store::young;
 use crate::sys::process::{Tool, ToolError, find_program};
 
 /// What every system made here holds besides the essential packages: an init, its bus, and what logs a user in.
-const INCLUDE: &str = "systemd,systemd-sysv,dbus,libpam-systemd";
-const VARIANT: &str = "minbase";
+pub(super) const INCLUDE: &str = "systemd,systemd-sysv,dbus,libpam-systemd";
+pub(super) const VARIANT: &str = "minbase";
 /// Counts up when the recipe changes in a way that its words do not show.
 const RECIPE: u32 = 2;
 
@@ -84,12 +85,17 @@ pub fn obtain(ctx: &Ctx, wish: &Wish<'_>, ready: &Ready<'_>) -> Result<Entry> {
         Claimed::Mine(claim) => claim,
     };
     need_program(debian)?;
-    let mirror = mirror_for(wish)?;
-    let private = if debian == host_architecture()? { Vec::new() } else { ready(debian)? };
+    let mirror = mirror_for(wish.suite, wish.mirror)?;
+    let foreign = debian != host_architecture()?;
+    let private = if foreign { ready(debian)? } else { Vec::new() };
     layers::sweep(&ctx.store)?;
-    let directory = claim.directory()?;
-    let argv = argv(debian, wish, &directory, &mirror);
-    run(apart(&argv, &private)?, wish.suite, debian, ctx.report.as_ref())?;
+    let mut directory = claim.directory()?;
+    let job = native::Job { debian, wish, mirror: &mirror, directory: &directory, private: &private };
+    if !(foreign && native::make(ctx, &job, ready)?) {
+        directory = claim.directory()?;
+        let argv = argv(debian, wish, &directory, &mirror);
+        run(apart(&argv, &private)?, wish.suite, debian, ctx.report.as_ref())?;
+    }
     clean::system(&directory).map_err(|e| Error::general("cannot clean the new system").because(e))?;
     let (size, entries) =
         clean::measure(&directory).map_err(|e| Error::general("cannot read the new system").because(e))?;
@@ -99,7 +105,7 @@ pub fn obtain(ctx: &Ctx, wish: &Wish<'_>, ready: &Ready<'_>) -> Result<Entry> {
     );
     let made = now();
     let key = format!("bootstrap-{}-{debian}-{}-{made}", key_part(wish.suite), recipe.short());
-    claim.publish(&key, Meta { size, entries, opaque_root: false, parent: None, boot: None, disk: None }, None)?;
+    claim.publish(&key, Meta { size, entries, ..Meta::default() }, None)?;
     let entry = Entry {
         platform: Some(platform),
         digest: Digest::of(key.as_bytes()).to_string(),
@@ -117,6 +123,31 @@ pub fn obtain(ctx: &Ctx, wish: &Wish<'_>, ready: &Ready<'_>) -> Result<Entry> {
     Err(Error::general(format!("{reference} was removed from the store at the same time")))
 }
 
+/// Packages that are wanted for their files alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Packages<'a> {
+    /// `bookworm`.
+    pub suite: &'a str,
+    /// Debian's name of the architecture.
+    pub arch: &'a str,
+    /// Which; what they depend on comes with them.
+    pub include: &'a [String],
+    /// Where they come from instead of the host's own mirror.
+    pub mirror: Option<&'a str>,
+}
+
+/// Unpacks packages into the new directory `into`, and leaves their archives in its `var/cache/apt/archives`. Nothing of them is run, so
+/// any architecture will do. Errors: no mmdebstrap, no mirror, no such package.
+pub fn unpack(ctx: &Ctx, packages: &Packages<'_>, into: &Path) -> Result<()> {
+    need_program(packages.arch)?;
+    let mirror = mirror_for(packages.suite, packages.mirror)?;
+    let mut words: Vec<OsString> = vec!["mmdebstrap".into(), "--mode=root".into()];
+    words.extend(common(packages.arch, "extract", &packages.include.join(","), &mirror).map(OsString::from));
+    words.push("--skip=check/qemu,cleanup/apt/cache".into());
+    words.extend(place(packages.suite, into, &mirror));
+    run(apart(&words, &[])?, packages.suite, packages.arch, ctx.report.as_ref())
+}
+
 /// All packages that are named to mmdebstrap.
 fn include_list(wish: &Wish<'_>) -> String {
     let more = wish.include.iter().map(String::as_str);
@@ -125,25 +156,32 @@ fn include_list(wish: &Wish<'_>) -> String {
 
 /// The words of the command.
 fn argv(debian: &str, wish: &Wish<'_>, directory: &Path, mirror: &Mirror) -> Vec<OsString> {
-    let (suite, include) = (wish.suite, include_list(wish));
-    let mut words: Vec<OsString> = vec![
-        "mmdebstrap".into(),
-        "--mode=root".into(),
-        "--format=directory".into(),
-        format!("--architectures={debian}").into(),
-        format!("--variant={VARIANT}").into(),
-        format!("--include={include}").into(),
-        // A tree that is not whole is thrown away, and a whole one is synced at once when it is published.
-        "--dpkgopt=force-unsafe-io".into(),
-        "--skip=check/qemu".into(),
-    ];
-    if mirror.named {
-        // As when an init is installed from a mirror that was named: an archive's lists were valid until long ago.
-        words.push("--aptopt=Acquire::Check-Valid-Until \"false\"".into());
-    }
-    words.extend([suite.into(), directory.into()]);
-    words.push(format!("deb {} {suite} main{}", mirror.url, if is_ubuntu(suite) { " universe" } else { "" }).into());
+    let mut words: Vec<OsString> = vec!["mmdebstrap".into(), "--mode=root".into()];
+    words.extend(common(debian, VARIANT, &include_list(wish), mirror).map(OsString::from));
+    words.push("--skip=check/qemu".into());
+    words.extend(place(wish.suite, directory, mirror));
     words
+}
+
+/// What is said to mmdebstrap whichever way it works.
+pub(super) fn common(debian: &str, variant: &str, include: &str, mirror: &Mirror) -> impl Iterator<Item = String> {
+    // As when an init is installed from a mirror that was named: an archive's lists were valid until long ago.
+    let late = mirror.named.then(|| "--aptopt=Acquire::Check-Valid-Until \"false\"".to_owned());
+    let words = [
+        "--format=directory".to_owned(),
+        format!("--architectures={debian}"),
+        format!("--variant={variant}"),
+        format!("--include={include}"),
+        // A tree that is not whole is thrown away, and a whole one is synced at once when it is published.
+        "--dpkgopt=force-unsafe-io".to_owned(),
+    ];
+    words.into_iter().chain(late)
+}
+
+/// The last words: what is made, where, and out of what.
+pub(super) fn place(suite: &str, directory: &Path, mirror: &Mirror) -> [OsString; 3] {
+    let components = if is_ubuntu(suite) { "main universe" } else { "main" };
+    [suite.into(), directory.into(), format!("deb {} {suite} {components}", mirror.url).into()]
 }
 
 /// The command in a pid namespace of its own, so that all that it starts ends with it, and it ends with us; with lines for a
@@ -157,12 +195,18 @@ fn apart(argv: &[OsString], private: &[String]) -> Result<Tool> {
             None => Tool::new(&argv[0]).args(&argv[1..]),
         });
     }
-    let own = std::env::current_exe().map_err(|e| Error::general("cannot find this program itself").because(e))?;
-    let lines = serde_json::to_string(private).map_err(|e| Error::general("cannot name interpreters").because(e))?;
-    Ok(Tool::new(own).arg("__apart").arg(lines).args(argv))
+    at(&Place { lines: private.to_vec(), system: None }, argv)
 }
 
-fn run(tool: Tool, suite: &str, debian: &str, report: &dyn Report) -> Result<()> {
+/// The command at a place that is not the host itself.
+pub(super) fn at(place: &Place, argv: &[OsString]) -> Result<Tool> {
+    let own = std::env::current_exe().map_err(|e| Error::general("cannot find this program itself").because(e))?;
+    let place =
+        serde_json::to_string(place).map_err(|e| Error::general("cannot name a place to work at").because(e))?;
+    Ok(Tool::new(own).arg("__apart").arg(place).args(argv))
+}
+
+pub(super) fn run(tool: Tool, suite: &str, debian: &str, report: &dyn Report) -> Result<()> {
     let mut interrupt = Interrupt::collect()?;
     let step = report.begin(&format!("making {suite} {debian} from packages"), None);
     let tool = tool.tied().env("DEBIAN_FRONTEND", "noninteractive");
@@ -182,6 +226,8 @@ fn run(tool: Tool, suite: &str, debian: &str, report: &dyn Report) -> Result<()>
             Err(Error::general(format!("making {suite} for {debian} was stopped")))
         }
         Err(ToolError::Failed { stderr, .. }) => {
+            // A terminal sends its signal to mmdebstrap, too, which may have ended of it before we have looked.
+            interrupt.check()?;
             Err(Error::general(format!("mmdebstrap cannot make {suite} for {debian}"))
                 .because(reason(&stderr))
                 .hint(hint(&stderr)))
@@ -235,20 +281,19 @@ pub(super) fn check_mirror(url: &str) -> Result<()> {
 
 /// Where packages come from.
 #[derive(Debug)]
-struct Mirror {
-    url: String,
+pub(super) struct Mirror {
+    pub(super) url: String,
     /// Whether somebody named it, and so means it as it is.
-    named: bool,
+    pub(super) named: bool,
 }
 
 /// `--mirror`, else PRONTO_MIRROR, else the mirror that this host's own apt is configured with.
-fn mirror_for(wish: &Wish<'_>) -> Result<Mirror> {
-    let given =
-        wish.mirror.map(str::to_owned).or_else(|| std::env::var("PRONTO_MIRROR").ok().filter(|m| !m.is_empty()));
+fn mirror_for(suite: &str, named: Option<&str>) -> Result<Mirror> {
+    let given = named.map(str::to_owned).or_else(|| std::env::var("PRONTO_MIRROR").ok().filter(|m| !m.is_empty()));
     if let Some(url) = given {
         return check_mirror(&url).map(|()| Mirror { url, named: true });
     }
-    let origin = if is_ubuntu(wish.suite) { "Ubuntu" } else { "Debian" };
+    let origin = if is_ubuntu(suite) { "Ubuntu" } else { "Debian" };
     let none = |why: String| {
         Error::general(format!("this host has no {origin} mirror configured"))
             .because(why)
@@ -268,7 +313,8 @@ fn pick_mirror(listing: &str, origin: &str) -> Option<String> {
     lines.find(|f| f.len() == 3 && f[1] == origin && f[2] == origin).map(|f| f[0].to_owned())
 }
 
-fn host_architecture() -> Result<String> {
+/// Debian's name of this machine's architecture. Errors: it has none.
+pub fn host_architecture() -> Result<String> {
     let said = Tool::new("dpkg").arg("--print-architecture").output();
     match said {
         Ok(name) => Ok(String::from_utf8_lossy(&name).trim().to_owned()),
@@ -322,7 +368,7 @@ mod tests {
         let ubuntu = argv("arm64", &wish("noble", &[]), Path::new("/s"), &mirror("m", true));
         assert_eq!(ubuntu.last().unwrap(), "deb m noble main universe");
         assert_eq!(
-            ubuntu[8], "--aptopt=Acquire::Check-Valid-Until \"false\"",
+            ubuntu[7], "--aptopt=Acquire::Check-Valid-Until \"false\"",
             "a mirror that was named is taken as it is"
         );
     }

@@ -5,6 +5,7 @@
 pub mod bootstrap;
 mod clean;
 mod install;
+mod native;
 pub mod recipe;
 
 use std::fmt::Write;
@@ -80,11 +81,7 @@ pub fn provision(
     drop(beside);
     let (size, entries) = finish(&upper, &recipe)
         .map_err(|e| Error::new(Kind::Create, format!("cannot clean the new layer of '{label}'")).because(e))?;
-    claim.publish(
-        &key,
-        Meta { size, entries, opaque_root: false, parent: artifact.digest.clone(), boot: None, disk: None },
-        None,
-    )?;
+    claim.publish(&key, Meta { size, entries, parent: artifact.digest.clone(), ..Meta::default() }, None)?;
     young::settle(&ctx.store, std::slice::from_ref(&key))?;
     Ok(Some(Layer::Stored(key)))
 }
