@@ -63,10 +63,10 @@ pub fn attach(tree: BorrowedFd<'_>, target: &Path) -> io::Result<()> {
     check(done)
 }
 
-/// Makes a detached mount (this one, not what is below) read-only.
-pub fn set_read_only(tree: BorrowedFd<'_>) -> io::Result<()> {
+/// Makes a detached mount read-only, with `recursive` what is mounted below it, too.
+pub fn set_read_only(tree: BorrowedFd<'_>, recursive: bool) -> io::Result<()> {
     let attributes = libc::mount_attr { attr_set: libc::MOUNT_ATTR_RDONLY, attr_clr: 0, propagation: 0, userns_fd: 0 };
-    set_attributes(tree, &attributes, false)
+    set_attributes(tree, &attributes, recursive)
 }
 
 /// Changes the attributes of a mount by its descriptor; with `recursive` of all mounts below it too. Errors: as
@@ -93,6 +93,17 @@ pub fn detached(kind: &CStr) -> io::Result<OwnedFd> {
     let context = fsopen(kind)?;
     fsconfig_create(&context)?;
     fsmount(&context, 0)
+}
+
+/// Makes a detached mount the root of this mount namespace, which must be this process's own and no longer shared with the
+/// host's ([`make_slave`]); the tree before is no longer to be seen, and `/` is the working directory. Errors: as
+/// pivot_root(2).
+pub fn enter(root: BorrowedFd<'_>) -> io::Result<()> {
+    attach(root, Path::new("/"))?;
+    nix::unistd::fchdir(root)?;
+    nix::unistd::pivot_root(".", ".")?;
+    nix::mount::umount2(".", nix::mount::MntFlags::MNT_DETACH)?;
+    Ok(nix::unistd::chdir("/")?)
 }
 
 /// Bind mounts `source` on `target` in this mount namespace.

@@ -102,7 +102,7 @@ impl Overlay {
                 if let Some(mapping) = &self.ids {
                     userns::idmap(tree.as_fd(), mapping.namespace.as_fd())?;
                 }
-                set_read_only(tree.as_fd())?;
+                set_read_only(tree.as_fd(), false)?;
                 return Ok(tree);
             }
             return opened.lowers.into_iter().next().ok_or_else(|| io::ErrorKind::NotFound.into());
