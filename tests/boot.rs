@@ -6,6 +6,8 @@ use std::sync::OnceLock;
 
 mod common;
 
+#[path = "boot/accel.rs"]
+mod accel;
 #[path = "boot/bad.rs"]
 mod bad;
 #[path = "boot/console.rs"]
@@ -68,6 +70,7 @@ fn main() -> std::process::ExitCode {
             systems::CASES,
             port::CASES,
             emulation::CASES,
+            accel::CASES,
             cpu::CASES,
             traps::CASES,
             oneoff::CASES,

@@ -1,29 +1,22 @@
-//! Native programs in the place of a guest's emulated ones: builds at the host's speed, and the guest's files untouched.
+//! Native programs in the place of a guest's emulated ones: what there is of them, and the directory that a guest is shown.
 //!
 //! What a newcomer would get wrong: the native programs must neither use the guest's libraries (another CPU's) nor stand where the
-//! guest's own stand. So they live in a directory of their own with their own loader and libraries, and are changed so that they find
-//! one another there and say of the machine what the guest would say.
+//! guest's own stand. So they live in a directory of their own ([`PLACE`](crate::domain::accel::PLACE)) with their own loader and
+//! libraries, and are changed so that they find one another there and say of the machine what the guest would say.
 //!
 //! ```text
-//! patch         a native program, library or loader changed for that: pure
+//! packages      which programs may be native
+//! dpkg          what packages say of themselves
+//! patch         a native program, library or loader changed for its place: pure
+//! make          the directory, out of two trees of packages
+//! compiler      what is special in a compiler
+//! catalogue     what is in the directory, and what of it a domain gets
 //! ```
 
+pub mod catalogue;
+mod compiler;
+pub mod dpkg;
+pub mod make;
+pub mod packages;
 pub mod patch;
-
-use std::path::PathBuf;
-
-/// What can go wrong with native programs.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// A program that has to be changed cannot be.
-    #[error("{} cannot be made to run for a guest: {source}", path.display())]
-    Unfit {
-        /// Where it came from.
-        path: PathBuf,
-        /// Why.
-        source: patch::Unfit,
-    },
-}
-
-/// Result of this room.
-pub type Result<T> = std::result::Result<T, Error>;
+mod patched;

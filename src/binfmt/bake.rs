@@ -9,6 +9,8 @@
 
 use std::fmt;
 
+use super::dispatch;
+
 /// Why a program cannot have options baked in; a guest can still have them by its environment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unfit(&'static str);
@@ -66,13 +68,14 @@ const STUB: [u8; 0x51] = [
 ];
 
 /// A copy of `program` that behaves as if these options stood behind its name on every command line: pairs, since the stack must stay
-/// aligned to 16 bytes. Errors: it is no static ELF file for x86-64, or not laid out as linkers do.
-pub fn bake(program: &[u8], options: &[(&str, &str)]) -> Result<Vec<u8>, Unfit> {
+/// aligned to 16 bytes. With `native` it looks first whether there is a native program to run in its own place ([`dispatch`]).
+/// Errors: it is no static ELF file for x86-64, or not laid out as linkers do.
+pub fn bake(program: &[u8], options: &[(&str, &str)], native: bool) -> Result<Vec<u8>, Unfit> {
     let elf = Elf::of(program)?;
     let mut out = program.to_vec();
     out.resize(program.len().next_multiple_of(PAGE as usize), 0);
     let (offset, address) = (out.len() as u64, elf.end.next_multiple_of(FAR));
-    let code = code(address, elf.entry, options)?;
+    let code = code(address, elf.entry, options, native)?;
     let size = code.len() as u64;
     out.extend(code);
     let mut header = Vec::with_capacity(56);
@@ -90,13 +93,14 @@ pub fn fits(prefix: &[u8]) -> Result<(), Unfit> {
 }
 
 /// The new entry at `address`, with its strings behind it.
-fn code(address: u64, entry: u64, options: &[(&str, &str)]) -> Result<Vec<u8>, Unfit> {
+fn code(address: u64, entry: u64, options: &[(&str, &str)], native: bool) -> Result<Vec<u8>, Unfit> {
     let words: Vec<&str> = options.iter().flat_map(|(name, value)| [*name, *value]).collect();
     let count = i8::try_from(words.len()).map_err(|_| Unfit("too many options"))?;
     if words.iter().any(|w| w.contains('\0')) {
         return Err(Unfit("an option holds a NUL"));
     }
-    let mut code = STUB.to_vec();
+    let mut code = if native { dispatch::CODE.to_vec() } else { Vec::new() };
+    code.extend(STUB);
     let mut strings = Vec::new();
     let mut fixes = Vec::new();
     // The stack grows down: the last word first.
@@ -246,25 +250,28 @@ pub(super) mod tests {
                 .collect::<String>()
         };
         assert_eq!(run(&teller()), "one\ntwo\nQEMU_LOG=x\n");
-        let baked = bake(&teller(), &[("-cpu", "cortex-a7"), ("-t", "34 34 20")]).unwrap();
+        let baked = bake(&teller(), &[("-cpu", "cortex-a7"), ("-t", "34 34 20")], false).unwrap();
         assert_eq!(run(&baked), "-cpu\ncortex-a7\n-t\n34 34 20\none\ntwo\nQEMU_LOG=x\n");
         // Twice is once more: the note is used up.
-        assert_eq!(bake(&baked, &[]).unwrap_err(), Unfit("it has no room for another segment"));
-        assert_eq!(run(&bake(&teller(), &[]).unwrap()), "one\ntwo\nQEMU_LOG=x\n");
+        assert_eq!(bake(&baked, &[], false).unwrap_err(), Unfit("it has no room for another segment"));
+        // No kernel has started it for another program: it runs as ever.
+        for native in [false, true] {
+            assert_eq!(run(&bake(&teller(), &[], native).unwrap()), "one\ntwo\nQEMU_LOG=x\n");
+        }
     }
 
     #[test]
     fn what_cannot_be_baked() {
         let mut arm = teller();
         arm[18] = 183;
-        assert!(bake(&arm, &[]).unwrap_err().to_string().contains("x86-64"));
+        assert!(bake(&arm, &[], false).unwrap_err().to_string().contains("x86-64"));
         let mut dynamic = teller();
         dynamic[64 + 56] = PT_INTERP as u8;
-        assert_eq!(bake(&dynamic, &[]).unwrap_err(), Unfit("it is linked dynamically"));
+        assert_eq!(bake(&dynamic, &[], false).unwrap_err(), Unfit("it is linked dynamically"));
         for length in 0..teller().len() {
-            let _ = bake(&teller()[..length], &[]);
+            let _ = bake(&teller()[..length], &[], true);
         }
-        assert!(bake(&teller(), &[("a\0b", "")]).is_err());
-        assert!(bake(b"#!/bin/sh\n", &[]).is_err());
+        assert!(bake(&teller(), &[("a\0b", "")], false).is_err());
+        assert!(bake(b"#!/bin/sh\n", &[], false).is_err());
     }
 }

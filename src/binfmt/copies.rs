@@ -19,12 +19,13 @@ const KEPT: usize = 16;
 /// itself. That is as many as there are without a map.
 pub const SIGNALS: &str = "32 61 2,34 34 27";
 
-/// A copy of `interpreter` with this CPU model and the host's real-time signals, below `dir`. Errors: why there can be none, in words
+/// A copy of `interpreter` with this CPU model and the host's real-time signals, below `dir`; with `native` one that runs native
+/// programs where there are some. Errors: why there can be none, in words
 /// that follow the interpreter's name; what runs already keeps its own.
-pub fn copy(interpreter: &Path, cpu: Option<&str>, dir: &Path) -> Result<PathBuf, String> {
+pub fn copy(interpreter: &Path, cpu: Option<&str>, native: bool, dir: &Path) -> Result<PathBuf, String> {
     let said = |e: std::io::Error| format!("cannot be copied: {e}");
     let meta = std::fs::metadata(interpreter).map_err(said)?;
-    let text = format!("2 {} {:?} {cpu:?}", interpreter.display(), super::interpreter::identity(&meta));
+    let text = format!("4 {} {:?} {cpu:?} {native}", interpreter.display(), super::interpreter::identity(&meta));
     let name = interpreter.file_name().ok_or("has no name")?;
     let path = dir.join(tag::of(text.as_bytes(), 24)).join(name);
     if let Ok(known) = File::open(&path) {
@@ -37,7 +38,7 @@ pub fn copy(interpreter: &Path, cpu: Option<&str>, dir: &Path) -> Result<PathBuf
     if knows_signals(&program) {
         options.push(("-t", SIGNALS));
     }
-    let baked = bake(&program, &options).map_err(|e| e.to_string())?;
+    let baked = bake(&program, &options, native).map_err(|e| e.to_string())?;
     let parent = path.parent().ok_or("has no place")?;
     fs::private_dir(dir).and_then(|()| fs::private_dir(parent)).map_err(said)?;
     fs::write_atomic(&path, &baked, 0o755).map_err(said)?;
@@ -84,18 +85,18 @@ mod tests {
         let source = dir.path().join("qemu-test");
         let cache = dir.path().join("cache");
         fs::write_volatile(&source, b"#!/bin/sh\n", 0o755).unwrap();
-        assert!(copy(&source, None, &cache).unwrap_err().contains("x86-64"));
+        assert!(copy(&source, None, false, &cache).unwrap_err().contains("x86-64"));
         assert!(can_copy(&source).unwrap_err().contains("x86-64"));
         assert!(!cache.exists(), "nothing is left of what cannot be");
         fs::write_volatile(&source, &super::super::bake::tests::teller(), 0o755).unwrap();
         assert_eq!(can_copy(&source), Ok(()));
-        let first = copy(&source, Some("a"), &cache).unwrap();
-        assert_eq!(copy(&source, Some("a"), &cache).unwrap(), first);
-        let other = copy(&source, Some("b"), &cache).unwrap();
+        let first = copy(&source, Some("a"), false, &cache).unwrap();
+        assert_eq!(copy(&source, Some("a"), false, &cache).unwrap(), first);
+        let other = copy(&source, Some("b"), false, &cache).unwrap();
         assert_ne!(other, first);
         assert!(other.ends_with("qemu-test"), "its name is what people look for");
         for n in 0..KEPT {
-            copy(&source, Some(&format!("model{n}")), &cache).unwrap();
+            copy(&source, Some(&format!("model{n}")), true, &cache).unwrap();
         }
         assert_eq!(std::fs::read_dir(&cache).unwrap().count(), KEPT);
         assert!(!first.exists());

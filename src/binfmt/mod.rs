@@ -22,6 +22,7 @@ mod boot;
 mod copies;
 mod data;
 mod demands;
+mod dispatch;
 mod entry;
 mod interpreter;
 mod kernel;

@@ -5,10 +5,12 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
 use super::{near, words, xlcfg};
-use crate::domain::{Action, Network, Registry, size};
+use crate::domain::{Accel, Action, Network, Registry, size};
 
 /// The keys that are obeyed.
 pub const KEYS: &[&str] = &[
+    "accel",
+    "accel_exclude",
     "arch",
     "binfmt",
     "cpus",
@@ -47,6 +49,10 @@ pub struct Settings {
     pub userns: Option<bool>,
     /// `binfmt`.
     pub binfmt: Option<Registry>,
+    /// `accel`.
+    pub accel: Option<Accel>,
+    /// `accel_exclude`, names with commas between them.
+    pub accel_exclude: Option<Vec<String>>,
     /// `on_poweroff`.
     pub on_poweroff: Option<Action>,
     /// `on_reboot`.
@@ -98,6 +104,8 @@ impl Settings {
             "network" => self.network = Some(network(&value)?),
             "userns" => self.userns = Some(truth(&value)?),
             "binfmt" => self.binfmt = Some(registry(&value)?),
+            "accel" => self.accel = Some(accel(&value)?),
+            "accel_exclude" => self.accel_exclude = Some(value.split(',').map(str::to_owned).collect()),
             "on_poweroff" => self.on_poweroff = Some(action(&value)?),
             "on_reboot" => self.on_reboot = Some(action(&value)?),
             "on_crash" => self.on_crash = Some(action(&value)?),
@@ -180,6 +188,16 @@ pub fn registry(text: &str) -> Result<Registry, String> {
     }
 }
 
+/// Reads `off`, `tools` or `build`. Errors: anything else.
+pub fn accel(text: &str) -> Result<Accel, String> {
+    match text {
+        "off" => Ok(Accel::Off),
+        "tools" => Ok(Accel::Tools),
+        "build" => Ok(Accel::Build),
+        other => Err(format!("'{other}' says not which programs are native: off, tools or build")),
+    }
+}
+
 /// xl writes truth as a number.
 fn truth(text: &str) -> Result<bool, String> {
     match text {
@@ -239,6 +257,8 @@ mod tests {
             "on_crash='restart'",
             "userns=0",
             "binfmt=host",
+            "accel=build",
+            "accel_exclude='make,sed'",
         ])
         .unwrap();
         let want = Settings {
@@ -255,6 +275,8 @@ mod tests {
             on_crash: Some(Action::Restart),
             userns: Some(false),
             binfmt: Some(Registry::Host),
+            accel: Some(Accel::Build),
+            accel_exclude: Some(vec!["make".into(), "sed".into()]),
         };
         assert_eq!(all, want);
         for key in KEYS {

@@ -77,6 +77,8 @@ fn ours(what: &Create) -> Value {
         "network": spec.network,
         "userns": spec.userns,
         "binfmt": spec.binfmt,
+        "accel": spec.accel,
+        "accel_exclude": spec.accel_exclude,
         "cpu": spec.cpu,
         "board": spec.board,
         "binds": binds,

@@ -11,7 +11,7 @@ use super::config::{self, Settings};
 use super::failure::Failure;
 use super::front::Globals;
 use super::words::{self, Variable};
-use crate::domain::{Bind, DomainRef, Name, Network, Registry, Spec};
+use crate::domain::{Accel, Bind, DomainRef, Name, Network, Registry, Spec};
 use crate::ops::create::{Create, Created};
 use crate::ops::exec::Command;
 use crate::ops::{self, Ctx, Kind};
@@ -55,6 +55,12 @@ pub struct GuestOptions {
     /// Where a foreign guest's interpreter is registered: for this guest alone, or on the host
     #[arg(long, value_name = "private|host", value_parser = config::registry)]
     pub binfmt: Option<Registry>,
+    /// Run native programs of this machine in the place of a foreign Debian's own: the shell, make and small tools, or the compiler too
+    #[arg(long, value_name = "off|tools|build", value_parser = config::accel)]
+    pub accel: Option<Accel>,
+    /// Programs and packages that stay emulated all the same
+    #[arg(long, value_name = "NAME[,NAME…]", value_delimiter = ',')]
+    pub accel_exclude: Option<Vec<String>>,
     /// If an interpreter must be registered, leave setuid programs in guests without their privilege
     #[arg(long)]
     pub no_credentials: bool,
@@ -141,6 +147,8 @@ pub fn request(
         network: either("network", options.network, keys.network)?.unwrap_or_default(),
         userns: either("userns", options.userns.then_some(true).or(options.no_userns.then_some(false)), keys.userns)?,
         binfmt: either("binfmt", options.binfmt, keys.binfmt)?,
+        accel: either("accel", options.accel, keys.accel)?.unwrap_or_default(),
+        accel_exclude: either("accel-exclude", options.accel_exclude, keys.accel_exclude)?.unwrap_or_default(),
         cpu: options.cpu,
         board: options.board,
         no_credentials: options.no_credentials,

@@ -1,6 +1,7 @@
 //! What a domain is: its name, what was asked for it, and the states it may be in. Pure types: nothing here touches a file.
 //! What a newcomer would get wrong: "domain" is Xen's word for a guest, running or not; it has nothing to do with DNS.
 
+pub mod accel;
 pub mod artifact;
 pub mod init;
 pub mod name;
@@ -10,6 +11,7 @@ pub mod size;
 pub mod spec;
 pub mod state;
 
+pub use accel::{Accel, Native};
 pub use artifact::{Artifact, ImageConfig, Layer, Platform};
 pub use init::{InitKind, Request};
 pub use name::{DomainRef, Name, NameError};

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::Accel;
+
 /// What a domain shall be. Sizes are bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -34,6 +36,11 @@ pub struct Spec {
     pub cpu: Option<String>,
     /// The board whose CPU it sees (`rpi4`), when no model is given.
     pub board: Option<String>,
+    /// Which of its programs are native ones of this machine.
+    pub accel: Accel,
+    /// Programs and packages that stay emulated all the same.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub accel_exclude: Vec<String>,
     /// Register its interpreter without the C flag: setuid programs lose their privilege.
     pub no_credentials: bool,
     /// Host directories and files to show in the guest.

@@ -64,6 +64,8 @@ pub struct Symbol {
     pub name: u64,
     /// Its address, when it is a function that is defined here.
     pub function: Option<u64>,
+    /// Where in the file its address stands (`st_value`).
+    pub value_at: usize,
 }
 
 impl<'a> Layout<'a> {
@@ -169,10 +171,10 @@ impl<'a> Layout<'a> {
         };
         let start = self.place(self.dynamic(DT_SYMTAB).next()?)?;
         let table = self.bytes.get(start..start.checked_add(count.checked_mul(24)?)?)?;
-        let symbols = table.chunks_exact(24).map(|symbol| {
+        let symbols = table.chunks_exact(24).enumerate().map(|(n, symbol)| {
             let (name, value) = (u32_at(symbol, 0).unwrap_or_default(), u64_at(symbol, 8).unwrap_or_default());
             let defined = symbol[6..8] != [0, 0] && symbol[4] & 0xf == STT_FUNC;
-            Symbol { name: name.into(), function: defined.then_some(value) }
+            Symbol { name: name.into(), function: defined.then_some(value), value_at: start + n * 24 + 8 }
         });
         Some(symbols.collect())
     }

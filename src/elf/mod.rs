@@ -4,6 +4,7 @@
 //! Source: elf(5); for ARM: "ELF for the Arm Architecture" and "Addenda to, and Errata in, the ABI for the Arm Architecture".
 
 mod attributes;
+pub mod identity;
 mod layout;
 mod names;
 mod segment;

@@ -66,7 +66,7 @@ fn look(ctx: &Ctx, artifact: &Artifact, profiles: &Profiles) -> Result<Facts> {
     inspect::tree(&open_tree(ctx, artifact)?, profiles).map_err(|e| e.with_kind(Kind::Create))
 }
 
-fn open_tree(ctx: &Ctx, artifact: &Artifact) -> Result<Root> {
+pub(super) fn open_tree(ctx: &Ctx, artifact: &Artifact) -> Result<Root> {
     let failed = |e: std::io::Error| Error::new(Kind::Create, format!("cannot read '{}'", artifact.label)).because(e);
     let lowers = super::tree::lowers(&ctx.store, artifact)?;
     let tree = Overlay { lowers, ..Overlay::default() }.detached().map_err(failed)?;

@@ -10,7 +10,7 @@ use super::{Ctx, Error, Kind, Result, cpu, isolation};
 use crate::arch::{Profile, Profiles};
 use crate::backend::nspawn::emulation;
 use crate::binfmt;
-use crate::domain::{Registry, Spec};
+use crate::domain::{Accel, Registry, Spec};
 use crate::store::Store;
 use crate::store::domains::Emulated;
 use crate::sys::{fs, host, mount};
@@ -38,10 +38,11 @@ pub fn ensure(
     if let Some(cpu) = cpu.as_deref().filter(|_| asked) {
         cpu::is_known(&interpreter, cpu)?;
     }
-    let copies = copies(ctx, &interpreter, &private, cpu.as_deref(), asked);
+    let native = spec.accel != Accel::Off;
+    let copies = copies(ctx, &interpreter, &private, cpu.as_deref(), asked, native);
     let init = facts.init.as_ref().map(|i| i.path.clone()).unwrap_or_default();
     let version = format!("{major}.{minor}.{patch}");
-    Ok(Some(Emulated { interpreter, version, layer: false, private, cpu, copies, init }))
+    Ok(Some(Emulated { interpreter, version, layer: false, private, cpu, copies, native: None, init }))
 }
 
 /// A guest that runs on this CPU sees this CPU.
@@ -56,7 +57,14 @@ fn native_has_one_cpu(spec: &Spec) -> Result<()> {
 
 /// The copies that stand in for the interpreters of a guest's own registry, so that each of its processes gets their options. Where
 /// there can be none, the guest's init gets variables instead, which is said when a CPU was asked for.
-fn copies(ctx: &Ctx, main: &Path, lines: &[String], cpu: Option<&str>, asked: bool) -> Vec<(PathBuf, PathBuf)> {
+fn copies(
+    ctx: &Ctx,
+    main: &Path,
+    lines: &[String],
+    cpu: Option<&str>,
+    asked: bool,
+    native: bool,
+) -> Vec<(PathBuf, PathBuf)> {
     let told = |why: &str| {
         if asked {
             ctx.report.warn(&format!(
@@ -69,7 +77,7 @@ fn copies(ctx: &Ctx, main: &Path, lines: &[String], cpu: Option<&str>, asked: bo
     }
     let mut all = Vec::new();
     for interpreter in lines.iter().filter_map(|line| binfmt::interpreter_of(line)) {
-        match copy(&ctx.store, &interpreter, cpu.filter(|_| interpreter == main)) {
+        match copy(&ctx.store, &interpreter, cpu.filter(|_| interpreter == main), native) {
             Ok(copy) => all.push((interpreter, copy)),
             Err(why) => told(&format!("{} {why}", interpreter.display())),
         }
@@ -78,8 +86,8 @@ fn copies(ctx: &Ctx, main: &Path, lines: &[String], cpu: Option<&str>, asked: bo
 }
 
 /// A copy of one interpreter. What runs beside the guest's own architecture (armhf on arm64) keeps QEMU's choice of a CPU.
-fn copy(store: &Store, interpreter: &Path, cpu: Option<&str>) -> std::result::Result<PathBuf, String> {
-    binfmt::copy(interpreter, cpu, &store.cache().join("interpreters"))
+fn copy(store: &Store, interpreter: &Path, cpu: Option<&str>, native: bool) -> std::result::Result<PathBuf, String> {
+    binfmt::copy(interpreter, cpu, native, &store.cache().join("interpreters"))
 }
 
 /// Detached mounts of a guest's copies, each with the path of what it stands for; one that is gone (a cache may be emptied at any
@@ -87,7 +95,7 @@ fn copy(store: &Store, interpreter: &Path, cpu: Option<&str>) -> std::result::Re
 pub fn open_copies(store: &Store, by: &Emulated) -> std::result::Result<Vec<(PathBuf, OwnedFd)>, String> {
     let open = |(of, known): &(PathBuf, PathBuf)| {
         let cpu = by.cpu.as_deref().filter(|_| *of == by.interpreter);
-        let path = if known.exists() { known.clone() } else { copy(store, of, cpu)? };
+        let path = if known.exists() { known.clone() } else { copy(store, of, cpu, by.native.is_some())? };
         let tree = mount::clone_tree(&path, false).map_err(|e| format!("the copy of {}: {e}", of.display()))?;
         Ok((of.clone(), tree))
     };

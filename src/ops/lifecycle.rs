@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 
 use super::control::Line;
 use super::create::{self, Create, Created};
-use super::{Ctx, Error, Interrupt, Kind, Result, facts, inspect, interpreter, isolation, registry, reserve, sweep};
-use crate::domain::{DomainRef, Name, State};
+use super::{
+    Ctx, Error, Interrupt, Kind, Result, accel, facts, inspect, interpreter, isolation, registry, reserve, sweep,
+};
+use crate::domain::{Accel, DomainRef, Name, State};
 use crate::monitor::{Event, How, Request};
 use crate::store::domains::Domain;
 use crate::sys::ns;
@@ -194,8 +196,21 @@ pub fn new(ctx: &Ctx, what: Create) -> Result<Name> {
     reserve::reserve(ctx, &what, reserve::Purpose::Boot, &mut interrupt)?.keep()
 }
 
+/// How a shut-off domain is started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Start {
+    /// Wait until it is ready.
+    pub wait: bool,
+    /// For so long; `None`: 120 s, 600 s for an emulated guest.
+    pub timeout: Option<Duration>,
+    /// Leave it paused.
+    pub paused: bool,
+    /// From now on, which of its programs are native.
+    pub accel: Option<Accel>,
+}
+
 /// Starts a shut-off domain.
-pub fn start(ctx: &Ctx, domain: &DomainRef, wait: bool, timeout: Option<Duration>, paused: bool) -> Result<Created> {
+pub fn start(ctx: &Ctx, domain: &DomainRef, how: Start) -> Result<Created> {
     begin(ctx, "start")?;
     let mut interrupt = Interrupt::collect()?;
     let mut domain = find(ctx, domain)?;
@@ -205,6 +220,9 @@ pub fn start(ctx: &Ctx, domain: &DomainRef, wait: bool, timeout: Option<Duration
         return Err(Error::state(name, domain.state, "it cannot be started", &hint));
     }
     let lock = ctx.store.lock_run(&domain.name, &domain.record)?;
+    if let Some(accel) = how.accel {
+        domain.record.spec.accel = accel;
+    }
     let ready = prepare_again(ctx, &mut domain);
     let booting = ready.and_then(|()| create::start(ctx, &domain.name, &domain.record, &lock, &mut interrupt));
     let booting = match booting {
@@ -215,8 +233,8 @@ pub fn start(ctx: &Ctx, domain: &DomainRef, wait: bool, timeout: Option<Duration
         }
     };
     drop(lock);
-    let limit = timeout.unwrap_or(Duration::from_secs(if booting.emulated { 600 } else { 120 }));
-    booting.finish(ctx, wait && !paused, paused, false, limit, &mut interrupt)
+    let limit = how.timeout.unwrap_or(Duration::from_secs(if booting.emulated { 600 } else { 120 }));
+    booting.finish(ctx, how.wait && !how.paused, how.paused, false, limit, &mut interrupt)
 }
 
 /// The host may have been rebooted, or its interpreter upgraded, since the domain last ran.
@@ -232,8 +250,11 @@ fn prepare_again(ctx: &Ctx, domain: &mut Domain) -> Result<()> {
     let mut by = interpreter::ensure(ctx, &profiles, profile, &facts, spec, isolation.private)?;
     if let Some(by) = &mut by {
         // What it resets depends on the interpreter's version, too.
-        let dir = ctx.store.domain(domain.name.as_str()).join("emulation");
-        by.layer = interpreter::write_layer(&dir, &facts, by)?;
+        let dir = &ctx.store.domain(domain.name.as_str());
+        by.layer = interpreter::write_layer(&dir.join("emulation"), &facts, by)?;
+        let artifact = &domain.record.artifact;
+        let wish = accel::Wish { spec, mirror: None, artifact, facts: &facts, profile, by, dir };
+        by.native = accel::prepare(ctx, &wish)?;
     }
     domain.record.emulated = by;
     Ok(ctx.store.write_record(&domain.name, &domain.record)?)

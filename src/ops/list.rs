@@ -4,7 +4,7 @@
 use serde::Serialize;
 
 use super::{Ctx, Error, Result, sweep};
-use crate::domain::{DomainRef, State};
+use crate::domain::{DomainRef, Native, State};
 use crate::store::domains::Domain;
 
 /// One domain as `list` shows it.
@@ -30,6 +30,8 @@ pub struct Row {
     pub arch: String,
     /// Whether it needs an interpreter here.
     pub emulated: bool,
+    /// What of it is native all the same.
+    pub native: Option<Native>,
     /// The image as the user wrote it.
     pub image: String,
     /// Which backend runs it.
@@ -90,6 +92,7 @@ fn row(domain: &Domain) -> Row {
         cpu_seconds: run.map_or(0.0, |r| r.cage.cpu_micros() as f64 / 1e6),
         arch: record.arch.clone(),
         emulated: record.emulated.is_some(),
+        native: record.emulated.as_ref().and_then(|by| by.native.clone()),
         image: record.spec.image.clone(),
         backend: run.map_or_else(|| "nspawn".to_owned(), |r| r.backend.clone()),
         created: record.created,

@@ -2,6 +2,7 @@
 //! would get wrong: a verb never prints and never exits; it returns data, or an [`Error`] whose kind the front turns into an
 //! exit code.
 
+pub mod accel;
 pub mod apart;
 pub mod cache;
 pub mod console;

@@ -7,9 +7,9 @@ use std::ffi::OsString;
 use super::create::Create;
 use super::inspect::{self, Facts};
 use super::isolation::{self, Isolation};
-use super::{Ctx, Error, Interrupt, Kind, Result, facts, images, interpreter, provision, registry, sweep};
+use super::{Ctx, Error, Interrupt, Kind, Result, accel, facts, images, interpreter, provision, registry, sweep};
 use crate::arch::{Profile, Profiles};
-use crate::domain::{Artifact, InitKind, Name, Spec, State};
+use crate::domain::{Accel, Artifact, InitKind, Name, Spec, State};
 use crate::image::oci::Ask;
 use crate::store::domains::{Record, new_uuid, now};
 use crate::store::young;
@@ -102,7 +102,7 @@ pub fn reserve(ctx: &Ctx, what: &Create, purpose: Purpose<'_>, interrupt: &mut I
     }
     reserved.record.init = facts.init.as_ref().map(|i| i.kind).unwrap_or_default();
     fail::point("interpreter").map_err(injected)?;
-    prepare_interpreter(ctx, &mut reserved, &profiles, &facts, isolation, boot)?;
+    prepare_interpreter(ctx, &mut reserved, &profiles, &facts, isolation, boot, mirror)?;
     fail::point("record").map_err(injected)?;
     if !what.spec.rm {
         // A domain that is kept must not lose its image to a power cut: another may have its name by then.
@@ -211,6 +211,7 @@ fn prepare_interpreter(
     facts: &Facts,
     isolation: Isolation,
     boot: bool,
+    mirror: Option<&str>,
 ) -> Result<()> {
     let Some(profile) = facts.profile.as_deref().and_then(|p| profiles.find(p).ok()) else {
         return Err(Error::new(
@@ -220,13 +221,21 @@ fn prepare_interpreter(
     };
     reserved.record.arch.clone_from(&profile.name);
     let by = interpreter::ensure(ctx, profiles, profile, facts, &reserved.record.spec, isolation.private)?;
-    let Some(mut by) = by else { return Ok(()) };
+    let Some(mut by) = by else {
+        if reserved.record.spec.accel != Accel::Off {
+            ctx.report.warn("--accel is for emulated guests, and this host runs this image itself");
+        }
+        return Ok(());
+    };
     fail::point("emulation").map_err(injected)?;
     if boot {
         let dir = ctx.store.domain(reserved.name.as_str()).join("emulation");
         by.layer = interpreter::write_layer(&dir, facts, &by)?;
         interpreter::announce(ctx, profile, facts, &reserved.record.spec, &by);
     }
+    let dir = ctx.store.domain(reserved.name.as_str());
+    let Record { spec, artifact, .. } = &reserved.record;
+    by.native = accel::prepare(ctx, &accel::Wish { spec, mirror, artifact, facts, profile, by: &by, dir: &dir })?;
     reserved.record.emulated = Some(by);
     Ok(())
 }

@@ -4,19 +4,20 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::create::Create;
 use super::exec::{Command, Relay};
 use super::reserve::{Purpose, Reserved, reserve};
-use super::{Ctx, Error, Interrupt, Kind, Result, delegation, ids, interpreter, tree};
+use super::{Ctx, Error, Interrupt, Kind, Result, accel, delegation, ids, interpreter, tree};
 use crate::backend::direct::{self, Plan};
 use crate::domain::{ImageConfig, Network};
 use crate::store::domains::{Run, now};
 use crate::sys::cgroup::{Cage, Limits};
 use crate::sys::jail::Jail;
 use crate::sys::overlay::Mapping;
-use crate::sys::{mount, ns, pty, sock, userns};
+use crate::sys::{ns, pty, sock};
 
 /// How long a command may take to obey a signal before it is killed.
 const OBEY: Duration = Duration::from_millis(1200);
@@ -73,7 +74,7 @@ pub fn start(ctx: &Ctx, reserved: &Reserved, command: Command) -> Result<(Jail, 
     let range = claim.as_ref().map(|c| c.range);
     let mapping = range.map(Mapping::of).transpose().map_err(|e| cannot(e.to_string()))?;
     let (root, _) = tree::writable(&ctx.store, record, &dir, mapping.clone()).map_err(cannot)?;
-    let mut plan = plan(reserved, root, command, &run.cage, mapping.as_ref())?;
+    let mut plan = plan(reserved, &dir, root, command, &run.cage, mapping.as_ref())?;
     plan.ids = range;
     if let Some(by) = &record.emulated {
         plan.private.clone_from(&by.private);
@@ -94,21 +95,33 @@ pub fn start(ctx: &Ctx, reserved: &Reserved, command: Command) -> Result<(Jail, 
     Ok((jail, held))
 }
 
-fn plan(reserved: &Reserved, root: OwnedFd, command: Command, cage: &Cage, ids: Option<&Mapping>) -> Result<Plan> {
+fn plan(
+    reserved: &Reserved,
+    dir: &Path,
+    root: OwnedFd,
+    command: Command,
+    cage: &Cage,
+    ids: Option<&Mapping>,
+) -> Result<Plan> {
     let spec = &reserved.record.spec;
     let config = &reserved.record.artifact.config;
     let mut env = variables(config);
     env.extend(spec.env.iter().cloned());
     env.extend(command.env);
+    let shown = |source: &Path| {
+        tree::shown(source, ids).map_err(|e| Error::general(format!("cannot share {}", source.display())).because(e))
+    };
     let mut binds = Vec::new();
     for bind in &spec.binds {
-        let cloned = match ids {
-            Some(mapping) => userns::mapped_clone(&bind.source, &mapping.namespace).map(|(tree, _)| tree),
-            None => mount::clone_tree(&bind.source, true),
-        };
-        let source =
-            cloned.map_err(|e| Error::general(format!("cannot share {}", bind.source.display())).because(e))?;
-        binds.push(direct::Bind { source, target: bind.target.clone(), read_only: bind.read_only });
+        binds.push(direct::Bind {
+            source: shown(&bind.source)?,
+            target: bind.target.clone(),
+            read_only: bind.read_only,
+        });
+    }
+    let native = reserved.record.emulated.as_ref().and_then(|by| by.native.as_ref());
+    for (source, target) in native.map(|native| accel::mounts(native, dir)).unwrap_or_default() {
+        binds.push(direct::Bind { source: shown(&source)?, target, read_only: true });
     }
     let words = words(config, command.words);
     if words.is_empty() {

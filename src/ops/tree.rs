@@ -8,8 +8,8 @@ use crate::domain::{Artifact, Layer};
 use crate::store::Store;
 use crate::store::domains::Record;
 use crate::store::layers;
-use crate::sys::fs;
 use crate::sys::overlay::{Lower, Mapping, Overlay};
+use crate::sys::{fs, mount, userns};
 
 /// The image's trees, the topmost first. A layer that is a disk is two: what lies over its root, and that root. Errors: its
 /// record cannot be read.
@@ -35,6 +35,15 @@ pub fn lowers(store: &Store, artifact: &Artifact) -> crate::store::Result<Vec<Lo
         }
     }
     Ok(lowers)
+}
+
+/// What is at `path` on the host, with all that is mounted there, to be attached in a guest with these ids; detached. Errors: as
+/// open_tree(2).
+pub fn shown(path: &Path, ids: Option<&Mapping>) -> std::io::Result<OwnedFd> {
+    match ids {
+        Some(mapping) => userns::mapped_clone(path, &mapping.namespace).map(|(tree, _)| tree),
+        None => mount::clone_tree(path, true),
+    }
 }
 
 /// A domain's tree, writable, and whether this is its first start. `dir` is the domain's directory; `ids` are those of the

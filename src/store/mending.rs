@@ -128,7 +128,7 @@ mod tests {
         std::fs::create_dir(store.layer("k")).unwrap();
         fs::write_volatile(&store.layer("k").join("file"), text.as_bytes(), 0o600).unwrap();
         fs::write_volatile(&sums_path(store, "k"), text.as_bytes(), 0o600).unwrap();
-        let meta = Meta { size: 3, entries: 1, opaque_root: false, parent: None, boot: None, disk: None };
+        let meta = Meta { size: 3, entries: 1, ..Meta::default() };
         write_record(store, "k", &meta).unwrap();
     }
 

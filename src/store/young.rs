@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     fn plain() -> Meta {
-        Meta { size: 4, entries: 2, opaque_root: false, parent: None, boot: None, disk: None }
+        Meta { size: 4, entries: 2, ..Meta::default() }
     }
 
     /// A layer with one file, made in this boot.

@@ -7,6 +7,7 @@
 //! string may still need it. Whatever is not recognised is refused, or named in [`Changes::left`]. Sources: elf(5); System V ABI,
 //! AMD64 supplement; Intel SDM volume 2, 2.2.1.6 "RIP-Relative Addressing".
 
+mod dlopen;
 mod prefixes;
 mod references;
 mod strings;
@@ -29,6 +30,8 @@ pub struct Rules<'a> {
     pub strings: &'a [(&'a str, &'a str)],
     /// For the C library: what uname(2) says of the machine, up to [`MOST_MACHINE`] bytes.
     pub machine: Option<&'a str>,
+    /// For the C library: the file that dlopen(3) opens for whatever path ends with `liblto_plugin.so`.
+    pub plugin: Option<&'a str>,
 }
 
 /// The longest machine name, in bytes.
@@ -106,6 +109,9 @@ pub enum Unfit {
     /// It is not the C library, or one whose uname() is written in another way.
     #[error("its uname() cannot be changed: {0}")]
     Uname(&'static str),
+    /// It is not the C library, or one without a dlopen() (before glibc 2.34 that was in a library of its own).
+    #[error("its dlopen() cannot be changed: {0}")]
+    Dlopen(&'static str),
 }
 
 impl From<elf::Error> for Unfit {
@@ -139,13 +145,17 @@ pub fn patch(program: &[u8], rules: &Rules<'_>) -> Result<Patched, Unfit> {
         uname::apply(&mut work, machine)?;
         changes.machine = true;
     }
+    if let Some(path) = rules.plugin {
+        dlopen::apply(&mut work, path)?;
+    }
     Ok(Patched { bytes: work.finish(), changes })
 }
 
 impl Rules<'_> {
     fn check(&self) -> Result<(), Unfit> {
         let pairs = || self.prefixes.iter().chain(self.strings);
-        let texts = pairs().flat_map(|(from, to)| [*from, *to]).chain(self.interpreter).chain(self.machine);
+        let texts =
+            pairs().flat_map(|(from, to)| [*from, *to]).chain(self.interpreter).chain(self.machine).chain(self.plugin);
         for text in texts {
             let wrong = |why| Err(Unfit::Rule(text.to_owned(), why));
             if text.contains('\0') {

@@ -177,6 +177,7 @@ fn strangers_and_damage_are_refused_and_nothing_panics() {
         prefixes: &[CACHE, MULTIARCH],
         strings: &[MACHTYPE],
         machine: Some("aarch64"),
+        ..Rules::default()
     };
     let each = [
         Rules { interpreter: None, ..all },

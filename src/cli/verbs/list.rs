@@ -111,6 +111,7 @@ mod tests {
             cpu_seconds: 13.06,
             arch: "arm64".to_owned(),
             emulated: true,
+            native: None,
             image: "debian/bookworm".to_owned(),
             backend: "nspawn".to_owned(),
             created: 0,

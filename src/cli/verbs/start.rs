@@ -7,8 +7,8 @@ use clap::Args;
 use super::Verb;
 use crate::cli::failure::Outcome;
 use crate::cli::front::Front;
-use crate::cli::{guest, words};
-use crate::domain::DomainRef;
+use crate::cli::{config, guest, words};
+use crate::domain::{Accel, DomainRef};
 use crate::ops;
 
 /// Start a shut-off domain
@@ -29,6 +29,9 @@ pub struct Start {
     /// Leave the domain paused
     #[arg(short, long)]
     paused: bool,
+    /// From now on, run native programs in the place of a foreign Debian's own, or none
+    #[arg(long, value_name = "off|tools|build", value_parser = config::accel)]
+    accel: Option<Accel>,
     /// The domain's name
     #[arg(value_name = "NAME", value_parser = guest::domain())]
     domain: DomainRef,
@@ -40,7 +43,8 @@ impl Verb for Start {
     fn run(self, front: &Front) -> Outcome {
         let wait = self.wait || !(self.no_wait || self.console || self.paused);
         let ctx = front.ctx(Self::NAME)?;
-        let started = ops::lifecycle::start(&ctx, &self.domain, wait, self.timeout, self.paused)?;
+        let how = ops::lifecycle::Start { wait, timeout: self.timeout, paused: self.paused, accel: self.accel };
+        let started = ops::lifecycle::start(&ctx, &self.domain, how)?;
         guest::tell_failed_units(&ctx, &started);
         if self.console {
             ops::console::console(&ctx, &guest::by_name(&started.name))?;

@@ -12,20 +12,20 @@ use super::foreign::Foreign;
 use super::{machined, personal, stage};
 use crate::backend::{self, Backend, Plan, Shared, nspawn::Nspawn};
 use crate::binfmt;
+use crate::domain::accel::PLACE;
 use crate::domain::{Action, InitKind, Name, Request};
 use crate::monitor::{Guest, How, Outcome, Started};
-use crate::ops::{ids, tree};
+use crate::ops::{accel, ids, tree};
 use crate::store::Store;
 use crate::store::domains::{Emulated, Ended, Record, Run, now};
 use crate::sys::cgroup::{self, Cage, Hierarchies, Limits};
 use crate::sys::gate;
 use crate::sys::lock::Lock;
-use crate::sys::mount;
 use crate::sys::overlay::Mapping;
 use crate::sys::process::Tool;
 use crate::sys::root::Root;
 use crate::sys::seccomp::Filter;
-use crate::sys::userns::{self, ActAs};
+use crate::sys::userns::ActAs;
 use crate::sys::{devices, fail, ns, pty, sock};
 
 pub(super) type Text<T> = Result<T, String>;
@@ -111,7 +111,9 @@ impl Running {
         if self.record.spec.network == crate::domain::Network::Host {
             personal::resolver(&root).map_err(text)?;
         }
-        for ((_, is_dir), shared) in binds.0.iter().zip(&binds.1) {
+        // nspawn makes what lies in the guest's /run itself, on the tmpfs there.
+        let ours = |shared: &Shared| shared.target.starts_with(PLACE);
+        for ((_, is_dir), shared) in binds.0.iter().zip(&binds.1).filter(|(_, shared)| !ours(shared)) {
             personal::mount_point(&root, &shared.target, *is_dir).map_err(text)?;
         }
         Ok(tree)
@@ -121,19 +123,23 @@ impl Running {
         Ok(self.record.spec.hostname.clone().unwrap_or(self.name()?.hostname()))
     }
 
-    fn open_binds(&self, base: &Path) -> Text<Binds> {
+    fn open_binds(&self, base: &Path, dir: &Path) -> Text<Binds> {
+        let ids = self.ids.as_ref().map(|(_, mapping)| mapping);
         let mut opened = Vec::new();
         let mut shared = Vec::new();
         for (n, bind) in self.record.spec.binds.iter().enumerate() {
             let named = |e: std::io::Error| format!("cannot share {}: {e}", bind.source.display());
             let is_dir = std::fs::metadata(&bind.source).map_err(named)?.is_dir();
-            let cloned = match &self.ids {
-                Some((_, mapping)) => userns::mapped_clone(&bind.source, &mapping.namespace).map(|(tree, _)| tree),
-                None => mount::clone_tree(&bind.source, true),
-            };
-            opened.push((cloned.map_err(named)?, is_dir));
+            opened.push((tree::shown(&bind.source, ids).map_err(named)?, is_dir));
             let staged = stage::bind_path(base, n);
             shared.push(Shared { staged, target: bind.target.clone(), read_only: bind.read_only });
+        }
+        let native = self.record.emulated.as_ref().and_then(|by| by.native.as_ref());
+        for (source, target) in native.map(|native| accel::mounts(native, dir)).unwrap_or_default() {
+            let staged = stage::bind_path(base, opened.len());
+            let shown = tree::shown(&source, ids).map_err(|e| format!("cannot show {}: {e}", source.display()))?;
+            opened.push((shown, true));
+            shared.push(Shared { staged, target, read_only: true });
         }
         Ok((opened, shared))
     }
@@ -174,7 +180,7 @@ impl Running {
         let program = crate::sys::process::find_program("systemd-nspawn")
             .ok_or("systemd-nspawn is not installed: apt-get install systemd-container")?;
         let base = stage::base();
-        let binds = self.open_binds(&base)?;
+        let binds = self.open_binds(&base, &self.path()?)?;
         let root = self.make_root(&binds)?;
         let (binds, shared) = binds;
         fail::point("console").map_err(text)?;

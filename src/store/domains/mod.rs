@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::{Error, Result, Store};
-use crate::domain::{Artifact, DomainRef, InitKind, Name, Spec, State};
+use crate::domain::{Artifact, DomainRef, InitKind, Name, Native, Spec, State};
 use crate::sys::cgroup::Cage;
 use crate::sys::fs;
 use crate::sys::lock::Lock;
@@ -65,6 +65,9 @@ pub struct Emulated {
     /// Interpreters of the guest's own registry, each with the copy that stands in for it there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub copies: Vec<(PathBuf, PathBuf)>,
+    /// The programs that are not emulated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub native: Option<Native>,
     /// The guest's init, which cannot be found by running anything before the interpreter is registered.
     #[serde(default)]
     pub init: PathBuf,

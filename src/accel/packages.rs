@@ -1,0 +1,75 @@
+//! Which programs may be native. What a newcomer would get wrong: a program that tells what machine it was built for, or works with files
+//! of its own architecture, answers for the wrong machine when it is native; so this is a list of what may be, not of what may not,
+//! with exceptions by name, each with its reason. Sources: the packages' own lists of files; for the machine strings what they print.
+
+use super::dpkg::Package;
+
+/// Packages of a Debian release whose programs are native with `tools`, as far as both architectures have them.
+pub const TOOLS: &[&str] = &[
+    "bash",
+    "bison",
+    "bzip2",
+    "coreutils",
+    "dash",
+    "debianutils",
+    "diffutils",
+    "findutils",
+    "flex",
+    "gawk",
+    "gettext",
+    "git",
+    "grep",
+    "gzip",
+    "m4",
+    "make",
+    "mawk",
+    "ninja-build",
+    "patch",
+    "sed",
+    "tar",
+    "xz-utils",
+    "zstd",
+];
+
+/// Packages that are fetched for their libraries alone: what native programs are made to load by their environment.
+pub const PRELOADED: &[&str] = &["libfakeroot", "libeatmydata1"];
+
+/// The guest's compiler: packages that its own are in. `gcc` and `g++` lead to those of the release's version.
+pub const COMPILER: &[&str] = &["binutils", "cpp", "g++", "gcc"];
+
+/// What stays emulated although its package is in the list, and why.
+pub const NEVER: &[(&str, &str)] = &[("stdbuf", "it has programs load a library of its own architecture")];
+
+/// The cross compiler's packages for a triplet (`aarch64-linux-gnu`) and gcc's major version.
+pub fn cross(triplet: &str, major: u32) -> Vec<String> {
+    let of = |what: &str| format!("{what}-{major}-{triplet}");
+    vec![format!("binutils-{triplet}"), of("cpp"), of("g++"), of("gcc")]
+}
+
+/// gcc's major version among a guest's packages: `gcc-12` is there, as `gcc` wants it.
+pub fn compiler(packages: &[Package]) -> Option<u32> {
+    packages.iter().filter_map(|package| package.name.strip_prefix("gcc-")?.parse().ok()).max()
+}
+
+/// Why a program stays emulated; `None` for one that may be native. `mode` is the twin's st_mode.
+pub fn never(name: &str, mode: u32) -> Option<&'static str> {
+    const SET_ID: u32 = 0o6000;
+    if mode & SET_ID != 0 {
+        return Some("it runs with more rights than its caller");
+    }
+    NEVER.iter().find(|(program, _)| *program == name).map(|(_, why)| *why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons() {
+        assert_eq!(never("sed", 0o100755), None);
+        assert!(never("stdbuf", 0o100755).unwrap().contains("library"));
+        assert!(never("su", 0o104755).unwrap().contains("rights"));
+        assert_eq!(cross("aarch64-linux-gnu", 12)[2], "g++-12-aarch64-linux-gnu");
+        assert!(TOOLS.is_sorted() && COMPILER.is_sorted());
+    }
+}

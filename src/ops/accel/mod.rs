@@ -1,0 +1,166 @@
+//! Native programs for a foreign guest: what is mounted in it, and where that comes from. What a newcomer would get wrong: nothing lies over
+//! the guest's files. The interpreter looks in [`PLACE`] for the native equivalent of the very program that is started
+//! (`binfmt/dispatch.rs`), so the guest's files, packages and exports know nothing of this.
+
+mod fetch;
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use super::inspect::Facts;
+use super::{Ctx, Error, Kind, Result, facts};
+use crate::accel::catalogue::{self, Program};
+use crate::accel::dpkg;
+use crate::arch::Profile;
+use crate::domain::accel::PLACE;
+use crate::domain::{Accel, Artifact, Native, Spec};
+use crate::elf::identity;
+use crate::store::domains::Emulated;
+use crate::sys::fs;
+use crate::sys::root::Root;
+
+/// In a domain's directory: what is native in it, by identity.
+pub const CHOSEN: &str = "native";
+
+/// What a guest is shown, read-only: each host directory with its place in the guest. `dir` is the domain's directory. Nothing, when the cache
+/// has been emptied since: then all of the guest is emulated until it is started anew.
+pub fn mounts(native: &Native, dir: &Path) -> Vec<(PathBuf, PathBuf)> {
+    if !native.from.is_dir() {
+        return Vec::new();
+    }
+    vec![(native.from.clone(), PLACE.into()), (dir.join(CHOSEN), Path::new(PLACE).join("x"))]
+}
+
+/// What is asked for, of which guest.
+#[derive(Debug)]
+pub struct Wish<'a> {
+    /// What the user wants.
+    pub spec: &'a Spec,
+    /// Where packages come from, if not from the host's own mirror.
+    pub mirror: Option<&'a str>,
+    /// The guest's tree.
+    pub artifact: &'a Artifact,
+    /// What is known of it.
+    pub facts: &'a Facts,
+    /// Its architecture.
+    pub profile: &'a Profile,
+    /// How it is emulated.
+    pub by: &'a Emulated,
+    /// The domain's directory.
+    pub dir: &'a Path,
+}
+
+/// Finds or makes the native programs of a guest and lays out those that it gets. `None`: there can be none, which has been told with
+/// the reason. Errors: a wrong word of the user's; the packages cannot be fetched; as mkdir(2).
+pub fn prepare(ctx: &Ctx, wish: &Wish<'_>) -> Result<Option<Native>> {
+    let spec = wish.spec;
+    if spec.accel == Accel::Off {
+        return Ok(None);
+    }
+    let release = match release(wish) {
+        Ok(release) => release,
+        Err(why) => {
+            ctx.report.warn(&format!("--accel {}: nothing is native, since {why}", spec.accel));
+            return Ok(None);
+        }
+    };
+    let (from, mut all) = fetch::obtain(ctx, &release, wish.mirror)?;
+    if let Some(word) = all.unknown(&spec.accel_exclude).first() {
+        let what = format!("--accel-exclude names '{}', which is no program or package of these", word.escape_debug());
+        return Err(
+            Error::new(Kind::Usage, what).hint("these are names of programs and of packages: make, coreutils, gcc-12")
+        );
+    }
+    let root = facts::open_tree(ctx, wish.artifact)?;
+    all.programs.extend(twins(&root, &all.programs));
+    let chosen = all.chosen(spec.accel, &spec.accel_exclude);
+    let dir = wish.dir.join(CHOSEN);
+    let cannot = |e: std::io::Error| Error::new(Kind::Create, "cannot lay out the native programs").because(e);
+    fs::remove_tree(&dir).and_then(|()| std::fs::create_dir(&dir)).map_err(cannot)?;
+    std::fs::set_permissions(&dir, std::os::unix::fs::PermissionsExt::from_mode(0o755)).map_err(cannot)?;
+    catalogue::lay_out(&dir, &chosen, all.skew.is_some()).map_err(cannot)?;
+    let native = Native {
+        from,
+        programs: chosen.iter().map(|program| &program.path).collect::<std::collections::BTreeSet<_>>().len(),
+        compiler: all.compiler.clone().filter(|_| chosen.iter().any(|p| p.kind == catalogue::Kind::Compiler)),
+        left_out: all
+            .left_out
+            .iter()
+            .map(|left| format!("{}: {}", left.what, left.why))
+            .chain(all.skew.clone())
+            .collect(),
+    };
+    ctx.report.note(&told(&native));
+    Ok(Some(native))
+}
+
+/// One line about it.
+pub fn told(native: &Native) -> String {
+    let compiler = native.compiler.as_deref().map(|name| format!(" and {name}")).unwrap_or_default();
+    format!("native: {} programs{compiler}; all others are emulated", native.programs)
+}
+
+/// A release of Debian's or of a derivative's, for an architecture.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Release {
+    /// Its codename: `bookworm`.
+    suite: String,
+    /// The guest's architecture, by Debian's name.
+    guest: String,
+    /// The same as a triplet: `aarch64-linux-gnu`.
+    triplet: String,
+    /// What uname(2) shall say.
+    machine: String,
+}
+
+/// The guest's release. Errors: why there are no native programs for it, as the end of a sentence.
+fn release(wish: &Wish<'_>) -> std::result::Result<Release, String> {
+    if wish.by.copies.is_empty() {
+        return Err("its interpreter is not registered for it alone (--binfmt private, and user namespaces)".into());
+    }
+    let Some(os) = wish.facts.os_release.as_ref() else { return Err("its image does not say what it is".into()) };
+    if os.id != "debian" && !os.id_like.split(' ').any(|id| id == "debian") {
+        return Err(format!("it is no Debian: {}", os.pretty_name.escape_debug()));
+    }
+    if os.version_codename.is_empty() || !os.version_codename.bytes().all(|b| b.is_ascii_alphanumeric()) {
+        return Err("its image does not say which release it is".into());
+    }
+    let (triplet, machine) = match wish.profile.debian.as_str() {
+        "arm64" => ("aarch64-linux-gnu", "aarch64"),
+        "armhf" => ("arm-linux-gnueabihf", "armv7l"),
+        "riscv64" => ("riscv64-linux-gnu", "riscv64"),
+        other => return Err(format!("no compiler for {other} is known here")),
+    };
+    Ok(Release {
+        suite: os.version_codename.clone(),
+        guest: wish.profile.debian.clone(),
+        triplet: triplet.into(),
+        machine: machine.into(),
+    })
+}
+
+/// Programs of the guest that are another build of the same version as their native twins.
+fn twins(root: &Root, known: &[Program]) -> Vec<Program> {
+    let mut versions: Option<BTreeMap<String, String>> = None;
+    let mut out = Vec::new();
+    for program in known {
+        let Some(found) = head(root, &program.path).and_then(|head| identity::text(&head)) else { continue };
+        if known.iter().any(|other| other.identity == found) || out.iter().any(|o: &Program| o.identity == found) {
+            continue;
+        }
+        let versions =
+            versions.get_or_insert_with(|| dpkg::versions(&root.read_text("/var/lib/dpkg/status").unwrap_or_default()));
+        if versions.get(&program.package).is_some_and(|v| dpkg::upstream(v) == dpkg::upstream(&program.version)) {
+            out.push(Program { identity: found, ..program.clone() });
+        }
+    }
+    out
+}
+
+/// The first bytes of a file of the guest's; links lead where they lead in there.
+fn head(root: &Root, path: &str) -> Option<Vec<u8>> {
+    let mut head = Vec::with_capacity(identity::HEAD);
+    root.open_file(Path::new("/").join(path)).ok()?.take(identity::HEAD as u64).read_to_end(&mut head).ok()?;
+    Some(head)
+}

@@ -1,0 +1,117 @@
+//! Native programs in a foreign guest (`--accel`): what is native, that it makes what the guest's own would make, and that the guest's files know
+//! nothing of it. What a newcomer would get wrong: one test does it all, since the programs are fetched from a mirror once for it.
+
+use crate::common::fixtures::{self, BOOKWORM_AMD64, BOOKWORM_ARM64};
+use crate::common::harness::cases;
+use crate::common::pronto::Pronto;
+
+cases! {
+    Together: a_guest_builds_natively_and_stays_its_own, what_cannot_be_native;
+}
+
+/// Objects of a C and a C++ program without what names the compiler's build, as one hash each.
+const COMPILE: &str = r#"
+cd /root/b
+printf '#include <stdio.h>\n#include <stddef.h>\n#include <local.h>\nint main(void) { printf("%%d %%zu %%s\\n", LOCAL, sizeof(max_align_t), __FILE__); return 0; }\n' >c.c
+printf '#include <iostream>\n#include <stdexcept>\nint main() { try { throw std::runtime_error("thrown"); } catch (std::exception &e) { std::cout << e.what() << std::endl; } }\n' >d.cc
+gcc -g -O2 -MD -c c.c -o c.o && g++ -g -O2 -MD -c d.cc -o d.o && gcc c.o -o c && g++ d.o -o d
+gcc -shared -fPIC -O2 c.c -o c.so && gcc -static -O2 c.c -o cs && gcc -O2 -flto c.c -o cl && gcc -O2 -fsanitize=undefined c.c -o cu
+for f in c.o d.o c d c.so cs cl cu; do objcopy -R .comment -R .note.gnu.build-id $f $f.plain; done
+sha256sum *.plain *.d
+./c; ./d; ./cs; ./cl; ./cu"#;
+
+fn a_guest_builds_natively_and_stays_its_own() {
+    let pronto = Pronto::fresh();
+    let options = ["--arch", "arm64", "--accel", "build", "--mirror", fixtures::mirror()];
+    let out = pronto.create("b", BOOKWORM_ARM64.tree(), &options);
+    assert!(out.err().contains("native: ") && out.err().contains(" and gcc 12.2.0"), "{out}");
+    let sh = |script: &str| pronto.exec("b", &["sh", "-c", script]);
+    assert!(sh("readlink /proc/$$/exe").starts_with("/run/accel/bin/"), "{}", sh("readlink /proc/$$/exe"));
+
+    let machine = "uname -m; arch; readlink /bin/uname; dpkg --print-architecture; bash -c 'echo $HOSTTYPE $MACHTYPE'";
+    assert_eq!(sh(machine), "aarch64\naarch64\narm64\naarch64 aarch64-unknown-linux-gnu");
+
+    // What comes later is native, too.
+    let install = "apt-get -qq update && apt-get -qq -y install --no-install-recommends g++ make fakeroot libc6-dev >/dev/null 2>&1; echo $?";
+    assert_eq!(sh(&format!("export DEBIAN_FRONTEND=noninteractive; {install}")), "0");
+    sh("mkdir -p /root/b /usr/local/include; echo '#define LOCAL 7' >/usr/local/include/local.h");
+    let accelerated = sh(COMPILE);
+    assert!(sh("gcc -v 2>&1").contains("--build=x86_64-linux-gnu"), "it is the native one");
+    assert!(accelerated.ends_with("7 32 c.c\nthrown\n7 32 c.c\n7 32 c.c\n7 32 c.c"), "{accelerated}");
+    assert_eq!(
+        sh("cd /root/b; gcc -dumpmachine; gcc -march=native -O2 -c c.c && echo good"),
+        "aarch64-linux-gnu\ngood"
+    );
+    assert_eq!(
+        sh("cd /root/b; printf 'all: -lm\\n\\t@echo $(MAKE_HOST) $^\\n' >Makefile; make"),
+        "aarch64-unknown-linux-gnu /usr/lib/aarch64-linux-gnu/libm.so"
+    );
+    assert_eq!(sh("printf '\\344' | iconv -f latin1 -t utf-8"), "\u{e4}");
+    // What guards the stack is made by the guest's own, where the two compilers are not of one revision.
+    let guard = "cd /root/b; printf 'void f(char *); void g(void) { char b[64]; f(b); }' >g.c; gcc -O2 -fstack-protector-strong -c g.c && objcopy -R .comment g.o && sha256sum g.o";
+    let guarded = sh(guard);
+    // A library that a path names is for emulated programs.
+    assert_eq!(
+        sh("LD_PRELOAD=/lib/aarch64-linux-gnu/libm.so.6 sed -n '/libm.so.6/{s/.*libm/libm/p;q}' /proc/self/maps"),
+        "libm.so.6"
+    );
+
+    // fakeroot's library for native programs, and one daemon for both kinds.
+    let faked = "cd /tmp; fakeroot sh -c 'touch f; chown 5:6 f; id -u; stat -c %u:%g f; perl -e \"print join(q(:), (stat q(f))[4,5])\"'";
+    assert_eq!(sh(&format!("setpriv --reuid 1000 --regid 1000 --clear-groups sh -c {}", quoted(faked))), "0\n5:6\n5:6");
+
+    // Another version is another program, and one with more rights than its caller is never native.
+    let exe = "$0 100 & sleep 0.5; readlink /proc/$!/exe; kill $!";
+    let run = |program: &str, before: &str| sh(&format!("{before}; sh -c '{exe}' {program} 2>/dev/null"));
+    assert!(run("/bin/sleep", "true").starts_with("/run/accel/"));
+    let other = "cp /bin/sleep /opt/other; printf X | dd of=/opt/other bs=1 seek=1000 conv=notrunc 2>/dev/null";
+    assert!(!run("/opt/other", other).starts_with("/run/accel/"));
+    let secure = "cp /bin/sleep /opt/secure; chmod 4755 /opt/secure";
+    let as_user = format!(
+        "{secure}; setpriv --reuid 1000 --clear-groups sh -c '/opt/secure 100 & echo $!' >/tmp/pid 2>/dev/null; sleep 0.5; readlink /proc/$(cat /tmp/pid)/exe; kill $(cat /tmp/pid)"
+    );
+    assert!(!sh(&as_user).starts_with("/run/accel/"), "{}", sh(&as_user));
+
+    // What changes a program changes the guest's own.
+    let elf = "chmod 700 /bin/sed; chown 1:1 /bin/sed; strip -o /opt/stripped /bin/gzip; od -An -tu2 -j18 -N2 /bin/sed /opt/stripped | tr -d ' \\n'; chmod 755 /bin/sed; chown 0:0 /bin/sed";
+    assert_eq!(sh(elf), "183", "EM_AARCH64, which od prints once");
+
+    let tar = pronto.root().join("out.tar");
+    pronto.run(["shutdown", "-w", "b"]).ok();
+    pronto.cmd(["export", "b"]).arg(&tar).run().ok();
+    let names = crate::common::run::Run::new("tar").arg("-tf").arg(&tar).run().ok().text();
+    assert!(names.contains("usr/bin/sed") && !names.contains("run/accel"), "an export knows nothing of it");
+
+    pronto.run(["start", "--accel", "off", "b"]).ok();
+    assert!(!sh("readlink /proc/$$/exe").starts_with("/run/accel/"));
+    assert_eq!(sh("dpkg --verify gcc-12 cpp-12 g++-12 make sed dash binutils-aarch64-linux-gnu coreutils"), "");
+    assert_eq!(sh(COMPILE), accelerated, "byte by byte, but for the compiler's name");
+    assert_eq!(sh(guard), guarded);
+    pronto.run(["destroy", "b"]).ok();
+    pronto.run(["delete", "b"]).ok();
+
+    // The same programs serve others, less what they exclude.
+    let words = |options: &[&str], script: &str| {
+        let run = pronto.cmd(["run", "--arch", "arm64", "--accel", "tools"]).args(options).arg(BOOKWORM_ARM64.tree());
+        run.args(["--", "bash", "-c", script]).run()
+    };
+    let both = "sleep 9 & sleep 0.3; readlink /proc/$!/exe; kill $!; readlink /proc/$$/exe";
+    let seen = words(&["--accel-exclude", "sleep"], both).ok().text();
+    let seen: Vec<bool> = seen.lines().map(|line| line.starts_with("/run/accel/")).collect();
+    assert_eq!(seen, [false, true]);
+    words(&["--accel-exclude", "nothing-such"], "true").exits(125).says("names 'nothing-such'");
+}
+
+fn quoted(script: &str) -> String {
+    format!("'{}'", script.replace('\'', "'\\''"))
+}
+
+fn what_cannot_be_native() {
+    let pronto = Pronto::fresh();
+    let out = pronto.cmd(["run", "--accel", "tools"]).arg(BOOKWORM_AMD64.tree()).args(["--", "true"]).run().ok();
+    assert!(out.err().contains("this host runs this image itself"), "{out}");
+    let host = ["run", "--arch", "arm64", "--accel", "build", "--binfmt", "host", "--no-userns"];
+    let out = pronto.cmd(host).arg(BOOKWORM_ARM64.tree()).args(["--", "uname", "-m"]).run().ok();
+    assert!(out.err().contains("nothing is native, since its interpreter"), "{out}");
+    pronto.cmd(["run", "--accel", "fast"]).arg(BOOKWORM_ARM64.tree()).run().exits(125).says("off, tools or build");
+}
