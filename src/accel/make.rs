@@ -87,8 +87,10 @@ fn tools(
     into: &Path,
     all: &mut Catalogue,
 ) -> io::Result<()> {
-    let machine = [format!("{}-unknown-linux-gnu", job.machine), job.machine.to_owned()];
-    let bash = [("x86_64-pc-linux-gnu", machine[0].as_str()), ("x86_64", machine[1].as_str())];
+    // As the guest's own were configured: by the triplet, not by uname(2).
+    let (cpu, system) = job.triplet.split_once('-').unwrap_or((job.machine, "linux-gnu"));
+    let machine = format!("{cpu}-unknown-{system}");
+    let bash = [("x86_64-pc-linux-gnu", machine.as_str()), ("x86_64", cpu)];
     let libraries = format!("/usr/lib/{}", job.triplet);
     // Where make looks for a library that is a prerequisite (`-lm`): the guest's.
     let make = [bash[0], ("/usr/lib/x86_64-linux-gnu", libraries.as_str())];

@@ -69,6 +69,10 @@ pub(super) fn libraries(job: &Job<'_>, into: &Path) -> io::Result<()> {
         }
     }
     let loader = lib.join("ld-linux-x86-64.so.2");
+    if loader.is_symlink() || lib.join("libc.so.6").is_symlink() {
+        let why = "the release's C library is older than 2.34";
+        return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+    }
     std::fs::rename(&loader, into.join("ld.so"))?;
     // Libraries name it as one that they need.
     std::os::unix::fs::symlink("../ld.so", &loader)?;

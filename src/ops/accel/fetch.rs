@@ -17,7 +17,7 @@ use crate::sys::fs;
 use crate::sys::process::Tool;
 
 /// Counts up when what is made changes in a way that its name does not show.
-const RECIPE: u32 = 2;
+const RECIPE: u32 = 3;
 
 /// A directory of native programs, and what is in it. Errors: no mmdebstrap, no mirror; a release that the mirror does not have; nothing
 /// is left half-made.
@@ -49,7 +49,7 @@ pub fn obtain(ctx: &Ctx, release: &Release, mirror: Option<&str>) -> Result<(Pat
     fetch(&host, tools().chain(cross).collect(), &native)?;
     let native = side(native)?;
     let made = work.join("made");
-    let Release { suite, guest: arch, triplet, machine } = release;
+    let Release { suite, guest: arch, triplet, machine, .. } = release;
     let job = make::Job { suite, arch, triplet, machine, guest: &guest, native: &native, major, now: now() };
     let step = ctx.report.begin(&format!("making native programs for {suite} {arch}"), None);
     let catalogue = make::make(&job, &made).map_err(cannot)?;

@@ -65,7 +65,15 @@ pub fn prepare(ctx: &Ctx, wish: &Wish<'_>) -> Result<Option<Native>> {
             return Ok(None);
         }
     };
-    let (from, mut all) = fetch::obtain(ctx, &release, wish.mirror)?;
+    let (from, mut all) = match fetch::obtain(ctx, &release, wish.mirror) {
+        Err(error) if !matches!(error.kind(), Kind::Interrupted(_)) => {
+            let why = std::error::Error::source(&error).map(|why| format!(": {why}")).unwrap_or_default();
+            let line = format!("--accel {}: nothing is native, since there are no programs: {error}{why}", spec.accel);
+            ctx.report.warn(&line.replace('\n', "; "));
+            return Ok(None);
+        }
+        other => other?,
+    };
     if let Some(word) = all.unknown(&spec.accel_exclude).first() {
         let what = format!("--accel-exclude names '{}', which is no program or package of these", word.escape_debug());
         return Err(
@@ -73,7 +81,12 @@ pub fn prepare(ctx: &Ctx, wish: &Wish<'_>) -> Result<Option<Native>> {
         );
     }
     let root = facts::open_tree(ctx, wish.artifact)?;
-    all.programs.extend(twins(&root, &all.programs));
+    let twins = twins(&root, &all.programs, release.is_debian);
+    if twins.iter().any(|program| program.kind == catalogue::Kind::Compiler) {
+        // Of which revision the image's own is, nobody has looked at.
+        all.skew.get_or_insert_with(|| "code with -fstack-protector: the image's compiler is another build".into());
+    }
+    all.programs.extend(twins);
     let chosen = all.chosen(spec.accel, &spec.accel_exclude);
     let dir = wish.dir.join(CHOSEN);
     let cannot = |e: std::io::Error| Error::new(Kind::Create, "cannot lay out the native programs").because(e);
@@ -112,6 +125,8 @@ struct Release {
     triplet: String,
     /// What uname(2) shall say.
     machine: String,
+    /// Whether it is Debian itself.
+    is_debian: bool,
 }
 
 /// The guest's release. Errors: why there are no native programs for it, as the end of a sentence.
@@ -137,14 +152,16 @@ fn release(wish: &Wish<'_>) -> std::result::Result<Release, String> {
         guest: wish.profile.debian.clone(),
         triplet: triplet.into(),
         machine: machine.into(),
+        is_debian: os.id == "debian",
     })
 }
 
-/// Programs of the guest that are another build of the same version as their native twins.
-fn twins(root: &Root, known: &[Program]) -> Vec<Program> {
+/// Programs of the guest that are another build of the same version as their native twins. A derivative's compiler is none, for it may
+/// be built to make other code (Raspberry Pi OS's for ARMv6).
+fn twins(root: &Root, known: &[Program], is_debian: bool) -> Vec<Program> {
     let mut versions: Option<BTreeMap<String, String>> = None;
     let mut out = Vec::new();
-    for program in known {
+    for program in known.iter().filter(|program| is_debian || program.kind == catalogue::Kind::Tool) {
         let Some(found) = head(root, &program.path).and_then(|head| identity::text(&head)) else { continue };
         if known.iter().any(|other| other.identity == found) || out.iter().any(|o: &Program| o.identity == found) {
             continue;
