@@ -94,10 +94,7 @@ impl Catalogue {
             Kind::Tool => accel >= Accel::Tools,
             Kind::Compiler => accel >= Accel::Build,
         };
-        let excluded = |program: &&Program| {
-            let names = program.names.iter().map(String::as_str).chain([program.package.as_str(), program.name()]);
-            names.into_iter().any(|name| exclude.iter().any(|e| e == name))
-        };
+        let excluded = |program: &&Program| exclude.iter().any(|word| program.is_called(word));
         // A compiler goes as a whole: its parts hand each other files.
         let no_compiler = self.programs.iter().any(|program| program.kind == Kind::Compiler && excluded(&program));
         let stays = |program: &&Program| !(excluded(program) || no_compiler && program.kind == Kind::Compiler);
@@ -107,10 +104,7 @@ impl Catalogue {
     /// Which of these words name nothing here.
     pub fn unknown<'e>(&self, exclude: &'e [String]) -> Vec<&'e str> {
         let known = |word: &&str| {
-            let here = self
-                .programs
-                .iter()
-                .any(|p| p.package == **word || *p.name() == **word || p.names.iter().any(|n| *n == **word));
+            let here = self.programs.iter().any(|program| program.is_called(word));
             here || self.left_out.iter().any(|left| left.what == **word)
         };
         exclude.iter().map(String::as_str).filter(|word| !known(word)).collect()
@@ -125,6 +119,11 @@ impl Program {
             Class::Own => self.kind == Kind::Tool,
             Class::Stack => !(skew && matches!(self.name(), "cc1" | "cc1plus" | "lto1")),
         }
+    }
+
+    /// Whether a word of the user's means it: its name, a further one, its package's.
+    fn is_called(&self, word: &str) -> bool {
+        self.name() == word || self.package == word || self.names.iter().any(|name| name == word)
     }
 
     /// The last part of its path.

@@ -18,9 +18,9 @@ const PRIVATE: &[(&str, &str)] =
 
 /// Adds the compiler to the directory. Errors: as of files.
 pub(super) fn make(job: &Job<'_>, major: u32, names: &Names, into: &Path, all: &mut Catalogue) -> io::Result<()> {
-    let rules = Prefixes::of(job.triplet, major);
+    let rules = Prefixes::of(&job.release.triplet, major);
     let prefixes = rules.all();
-    for name in packages::cross(job.triplet, major) {
+    for name in packages::cross(&job.release.triplet, major) {
         let Some(native) = job.native.package(&name) else { continue };
         for file in &native.files {
             let twin = twin(file);
@@ -28,8 +28,8 @@ pub(super) fn make(job: &Job<'_>, major: u32, names: &Names, into: &Path, all: &
             if file.ends_with("/liblto_plugin.so") {
                 // No program, so no interpreter stands before it: the C library leads there (`patch::dlopen`).
                 let rules = Rules { prefixes: &prefixes, ..Rules::default() };
-                let to = into.join(patched::PLUGIN.trim_start_matches("/run/accel/"));
-                if let Err(why) = patched::write(&job.native.path(file), &to, &rules)? {
+                let to = into.join("lib/liblto_plugin.so");
+                if let Err(why) = patched::write(&std::fs::read(job.native.path(file))?, &to, &rules)? {
                     all.left_out.push(LeftOut { what: "liblto_plugin.so".into(), why: why.to_string() });
                 }
                 continue;
@@ -50,10 +50,9 @@ pub(super) fn make(job: &Job<'_>, major: u32, names: &Names, into: &Path, all: &
 /// What to say when the guest's compiler and ours are two revisions of one version, which may make other code.
 fn skew(job: &Job<'_>, major: u32) -> io::Result<Option<String>> {
     let revision = |program: &Path| std::fs::read(program).map(|program| revision(&program).unwrap_or_default());
-    for (own, native) in PRIVATE {
-        let (own, native) = (own.trim_start_matches('/'), native);
-        let path = |private: &str| format!("{}{}/{major}/cc1", private.trim_start_matches('/'), job.triplet);
-        let (ours, twin) = (job.native.path(&path(own)), job.guest.path(&path(native)));
+    for (private, _) in PRIVATE {
+        let cc1 = format!("{}{}/{major}/cc1", private.trim_start_matches('/'), job.release.triplet);
+        let (ours, twin) = (job.native.path(&cc1), job.guest.path(&twin(&cc1)));
         if !(ours.exists() && twin.exists()) {
             continue;
         }
@@ -95,9 +94,8 @@ impl Prefixes {
             all.push((apart, "/usr/local/include".into()));
         }
         all.extend(PRIVATE.iter().map(|&(from, to)| (from.to_owned(), to.to_owned())));
-        Prefixes(
-            all.into_iter().map(|(from, to)| (to_length(&to, from.len()), from)).map(|(to, from)| (from, to)).collect(),
-        )
+        all.iter_mut().for_each(|(from, to)| *to = to_length(to, from.len()));
+        Prefixes(all)
     }
 
     fn all(&self) -> Vec<(&str, &str)> {

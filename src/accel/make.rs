@@ -3,7 +3,7 @@
 //! guest's packages at the same path.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -12,17 +12,26 @@ use super::dpkg::Package;
 use super::{compiler, packages, patched};
 use crate::elf::identity;
 
+/// A release of Debian's or of a derivative's, for an architecture.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Release {
+    /// Its codename: `bookworm`.
+    pub suite: String,
+    /// The guest's architecture, by Debian's name.
+    pub arch: String,
+    /// The same as a triplet: `aarch64-linux-gnu`.
+    pub triplet: String,
+    /// What uname(2) shall say.
+    pub machine: String,
+    /// Whether it is Debian itself.
+    pub is_debian: bool,
+}
+
 /// What is to be made of what.
 #[derive(Debug, Clone, Copy)]
 pub struct Job<'a> {
-    /// The release.
-    pub suite: &'a str,
-    /// The guest's architecture, by Debian's name.
-    pub arch: &'a str,
-    /// And as a triplet.
-    pub triplet: &'a str,
-    /// What uname(2) says in the guest.
-    pub machine: &'a str,
+    /// For which guests.
+    pub release: &'a Release,
     /// The guest's packages.
     pub guest: &'a Side,
     /// This machine's.
@@ -58,11 +67,13 @@ pub fn make(job: &Job<'_>, into: &Path) -> io::Result<Catalogue> {
     directory(into)?;
     directory(&into.join("x"))?;
     patched::libraries(job, into)?;
-    let names = names(job.guest)?;
-    let mut all = Catalogue { suite: job.suite.into(), guest: job.arch.into(), made: job.now, ..Catalogue::default() };
-    for package in packages::TOOLS.iter().filter_map(|name| Some((job.native.package(name)?, job.guest.package(name)?)))
-    {
-        tools(job, package, &names, into, &mut all)?;
+    let names = names(job.guest);
+    let Release { suite, arch, .. } = job.release.clone();
+    let mut all = Catalogue { suite, guest: arch, made: job.now, ..Catalogue::default() };
+    for name in packages::TOOLS {
+        if let (Some(native), Some(guest)) = (job.native.package(name), job.guest.package(name)) {
+            tools(job, (native, guest), &names, into, &mut all)?;
+        }
     }
     if let Some(major) = job.major {
         compiler::make(job, major, &names, into, &mut all)?;
@@ -88,10 +99,11 @@ fn tools(
     all: &mut Catalogue,
 ) -> io::Result<()> {
     // As the guest's own were configured: by the triplet, not by uname(2).
-    let (cpu, system) = job.triplet.split_once('-').unwrap_or((job.machine, "linux-gnu"));
+    let Release { triplet, machine, .. } = job.release;
+    let (cpu, system) = triplet.split_once('-').unwrap_or((machine, "linux-gnu"));
     let machine = format!("{cpu}-unknown-{system}");
     let bash = [("x86_64-pc-linux-gnu", machine.as_str()), ("x86_64", cpu)];
-    let libraries = format!("/usr/lib/{}", job.triplet);
+    let libraries = format!("/usr/lib/{triplet}");
     // Where make looks for a library that is a prerequisite (`-lm`): the guest's.
     let make = [bash[0], ("/usr/lib/x86_64-linux-gnu", libraries.as_str())];
     let strings: &[_] = match native.name.as_str() {
@@ -123,7 +135,7 @@ pub(super) fn add(
     if !meta.is_file() || meta.mode() & 0o111 == 0 {
         return Ok(());
     }
-    let head = head(&twin)?;
+    let head = head(std::fs::File::open(&twin)?)?;
     if !head.starts_with(b"\x7fELF") {
         return Ok(());
     }
@@ -159,10 +171,10 @@ fn is_program(file: &str) -> bool {
     matches!(dir, "bin" | "sbin" | "usr/bin" | "usr/sbin" | "usr/lib/git-core")
 }
 
-fn head(path: &Path) -> io::Result<Vec<u8>> {
-    use io::Read;
+/// The first bytes of a file, which have its identity. Errors: as read(2).
+pub fn head(file: impl io::Read) -> io::Result<Vec<u8>> {
     let mut head = Vec::with_capacity(identity::HEAD);
-    std::fs::File::open(path)?.take(identity::HEAD as u64).read_to_end(&mut head)?;
+    file.take(identity::HEAD as u64).read_to_end(&mut head)?;
     Ok(head)
 }
 
@@ -191,7 +203,7 @@ fn merged(file: &str) -> &str {
 }
 
 /// Follows the links among the programs of a side's packages.
-fn names(side: &Side) -> io::Result<Names> {
+fn names(side: &Side) -> Names {
     let mut links: BTreeMap<String, String> = BTreeMap::new();
     for file in side.packages.iter().flat_map(|package| &package.files).filter(|file| is_program(file)) {
         let Ok(target) = std::fs::read_link(side.path(file)) else { continue };
@@ -214,5 +226,5 @@ fn names(side: &Side) -> io::Result<Names> {
         let name = link.rsplit('/').next().unwrap_or(link).to_owned();
         names.0.entry(at.clone()).or_default().insert(name);
     }
-    Ok(names)
+    names
 }

@@ -38,16 +38,13 @@ pub(super) fn program(from: &Path, to: &Path, with: &With<'_>) -> io::Result<Res
     let holds =
         |text: &str| bytes.windows(text.len() + 1).any(|window| window.strip_suffix(&[0]) == Some(text.as_bytes()));
     let strings: Vec<_> = with.strings.iter().copied().filter(|(text, _)| holds(text)).collect();
-    write(
-        from,
-        to,
-        &Rules { interpreter: Some(LOADER), prefixes: with.prefixes, strings: &strings, ..Rules::default() },
-    )
+    let rules = Rules { interpreter: Some(LOADER), prefixes: with.prefixes, strings: &strings, ..Rules::default() };
+    write(&bytes, to, &rules)
 }
 
-/// Patches one file with these rules into another.
-pub(super) fn write(from: &Path, to: &Path, rules: &Rules<'_>) -> io::Result<Result<(), Unfit>> {
-    let patched = match patch(&std::fs::read(from)?, rules) {
+/// Puts a file in its place, patched by these rules. The inner error: why it cannot be.
+pub(super) fn write(bytes: &[u8], to: &Path, rules: &Rules<'_>) -> io::Result<Result<(), Unfit>> {
+    let patched = match patch(bytes, rules) {
         Ok(patched) => patched,
         Err(unfit) => return Ok(Err(unfit)),
     };
@@ -124,11 +121,11 @@ fn library(job: &Job<'_>, from: &Path, to: &Path, name: &str) -> io::Result<()> 
         return fs::write_volatile(to, &bytes, 0o644);
     }
     let c_library = name == "libc.so.6";
-    let (machine, plugin) = (c_library.then_some(job.machine), c_library.then_some(PLUGIN));
+    let (machine, plugin) = (c_library.then_some(job.release.machine.as_str()), c_library.then_some(PLUGIN));
     let rules = Rules { prefixes: PREFIXES, machine, plugin, ..Rules::default() };
-    match patch(&bytes, &rules) {
-        Ok(patched) => fs::write_volatile(to, &patched.bytes, 0o755),
-        // Without the first two nothing runs; another one is missed by those who need it, whom the probe finds.
+    match write(&bytes, to, &rules)? {
+        Ok(()) => Ok(()),
+        // Without these two nothing runs; another one is missed by those who need it.
         Err(unfit) if name == "libc.so.6" || name.starts_with("ld-linux") => {
             Err(io::Error::new(io::ErrorKind::InvalidData, format!("{name}: {unfit}")))
         }

@@ -146,6 +146,12 @@ impl Error {
         self.kind
     }
 
+    /// What failed and why in one line, where something else is done instead.
+    pub fn in_short(&self) -> String {
+        let why = self.source.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+        format!("{}{why}", self.what).replace('\n', "; ")
+    }
+
     /// What the user can do, if that is known.
     pub fn cure(&self) -> Option<&str> {
         self.hint.as_deref()

@@ -72,7 +72,7 @@ pub(super) fn record(store: &Store, key: &str) -> PathBuf {
 }
 
 /// A key is a file name of our own: letters, digits, `-` and `_`. Errors: anything else (from a damaged record).
-fn check_key(key: &str) -> Result<()> {
+pub(super) fn check_key(key: &str) -> Result<()> {
     if !key.is_empty() && key.len() <= 200 && key.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b)) {
         return Ok(());
     }
@@ -294,27 +294,11 @@ pub fn set_aside(store: &Store, key: &str) -> Result<PathBuf> {
     }
     let tree = store.layer(key);
     // Unless somebody claims that name, a sweep removes it if we do not live to.
-    let aside = store.layers().join(format!(".tmp-{}", aside_name(key)));
+    let aside = store.layers().join(format!(".tmp-gone-{}-{key}", std::process::id()));
     match std::fs::rename(&tree, &aside) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(&tree)(e)),
         _ => Ok(aside),
     }
-}
-
-/// What must be claimed for [`set_aside`] to be undone: without it the next sweep takes what was set aside.
-pub fn aside_name(key: &str) -> String {
-    format!("gone-{}-{key}", std::process::id())
-}
-
-/// Undoes [`set_aside`]: what could not be had again is kept as it was. Errors: another has it meanwhile; as rename(2).
-pub fn put_back(store: &Store, key: &str, aside: &Path, meta: &Meta, sums: Option<&[u8]>) -> Result<()> {
-    let tree = store.layer(key);
-    std::fs::rename(aside, &tree).map_err(Error::io(&tree))?;
-    if let Some(sums) = sums {
-        let path = sums_path(store, key);
-        fs::write_volatile(&path, sums, 0o600).map_err(Error::io(&path))?;
-    }
-    write_record(store, key, meta)
 }
 
 /// The layers that a domain's record names, with the domain's name. Read as plain JSON: `artifact.layers[].stored`.
@@ -354,14 +338,8 @@ pub fn boot_id() -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::store;
     use super::*;
-
-    fn store() -> (tempfile::TempDir, Store) {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::at(Some(&dir.path().join("s")));
-        store.open().unwrap();
-        (dir, store)
-    }
 
     fn mine(store: &Store, key: &str) -> Claim {
         match claim(store, key, || meta(store, key), || panic!("nobody else has it")).unwrap() {

@@ -9,7 +9,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::layers::{Claim, Claimed, claim, claims, exists, record, sums_path};
+use super::layers::{Claim, Claimed, check_key, claim, claims, exists, record, sums_path};
 use super::{Error, Result, Store, images};
 use crate::sys::fs;
 use crate::sys::lock::Lock;
@@ -97,7 +97,7 @@ pub fn sweep(store: &Store) -> Result<()> {
     for entry in entries {
         let name = entry.map_err(Error::io(&layers))?.file_name();
         let key = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
-        let Some(key) = key.filter(|key| is_key(key)) else { continue };
+        let Some(key) = key.filter(|key| check_key(key).is_ok()) else { continue };
         let dir = claims(store);
         fs::private_dir(&dir).map_err(Error::io(&dir))?;
         let (path, fetching) = (dir.join(claim_name(key)), dir.join(key));
@@ -115,13 +115,10 @@ pub fn sweep(store: &Store) -> Result<()> {
 }
 
 /// As [`layers`](super::layers) has them.
-fn is_key(key: &str) -> bool {
-    !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::layers::{self, Meta, meta, write_record};
+    use super::super::testing::store;
     use super::*;
 
     fn layer(store: &Store, text: &str) {
@@ -138,13 +135,6 @@ mod tests {
         assert_eq!(layers::sums_of(store, "k").unwrap(), text.as_bytes());
         assert_eq!(std::fs::read_dir(store.layers()).unwrap().count(), 3, "nothing is left over");
         assert_eq!(std::fs::read_dir(claims(store)).unwrap().count(), 0);
-    }
-
-    fn store() -> (tempfile::TempDir, Store) {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::at(Some(&dir.path().join("s")));
-        store.open().unwrap();
-        (dir, store)
     }
 
     #[test]

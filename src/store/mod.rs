@@ -85,3 +85,14 @@ impl Error {
 
 /// Result of this room.
 pub type Result<T> = std::result::Result<T, Error>;
+
+#[cfg(test)]
+mod testing {
+    /// An empty store, and the directory that it goes with.
+    pub fn store() -> (tempfile::TempDir, super::Store) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = super::Store::at(Some(&dir.path().join("s")));
+        store.open().unwrap();
+        (dir, store)
+    }
+}

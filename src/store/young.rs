@@ -99,6 +99,7 @@ pub(super) fn keep_sums(store: &Store, key: &str, known: &Known) {
 #[cfg(test)]
 mod tests {
     use super::super::layers::{Claimed, claim, exists, keys};
+    use super::super::testing::store;
     use super::*;
 
     fn plain() -> Meta {
@@ -119,13 +120,6 @@ mod tests {
     fn another_boot(store: &Store, key: &str) {
         let meta = Meta { boot: Some("another".into()), ..recorded(store, key).unwrap().unwrap() };
         write_record(store, key, &meta).unwrap();
-    }
-
-    fn store() -> (tempfile::TempDir, Store) {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::at(Some(&dir.path().join("s")));
-        store.open().unwrap();
-        (dir, store)
     }
 
     #[test]

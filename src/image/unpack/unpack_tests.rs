@@ -20,6 +20,11 @@ fn run(data: &[u8], size: Option<u64>, blob: Option<&str>, diff: Option<&str>) -
     unpack(job, dir.path())
 }
 
+/// A source of which nothing is known.
+fn unpromised<'a>(what: &'a str, source: &'a mut (dyn Read + Send)) -> Job<'a> {
+    Job { what, source, size: None, digest: None, diff_id: None, below: false, step: &Quiet }
+}
+
 fn text(result: Result<Unpacked>) -> String {
     result.unwrap_err().to_string()
 }
@@ -77,15 +82,8 @@ fn sparse_files_have_holes() {
     let dir = tempfile::tempdir().unwrap();
     let records: [(&[u8], &[u8]); 2] = [(b"GNU.sparse.size", b"1000000"), (b"GNU.sparse.map", b"10,2,500000,3")];
     let archive = Tar::new().pax(&records).file("s", b"abcde").end();
-    let job = Job {
-        what: "t",
-        source: &mut &archive[..],
-        size: None,
-        digest: None,
-        diff_id: None,
-        below: false,
-        step: &Quiet,
-    };
+    let mut source = &archive[..];
+    let job = unpromised("t", &mut source);
     unpack(job, dir.path()).unwrap();
     let data = std::fs::read(dir.path().join("s")).unwrap();
     assert_eq!((data.len(), &data[10..12], &data[500_000..500_003]), (1_000_000, &b"ab"[..], &b"cde"[..]));
@@ -154,15 +152,8 @@ fn a_file_that_cannot_fit_is_not_begun() {
     }
     let mounted = Mounted::tmpfs(dir.path(), "size=100m");
     let archive = Tar::new().file("small", b"1").add(huge, &[1; 100_000]).end();
-    let job = Job {
-        what: "layer",
-        source: &mut &archive[..],
-        size: None,
-        digest: None,
-        diff_id: None,
-        below: false,
-        step: &Quiet,
-    };
+    let mut source = &archive[..];
+    let job = unpromised("layer", &mut source);
     let error = unpack(job, dir.path()).unwrap_err();
     assert!(error.is_disk_full(), "{error}");
     assert_eq!(
@@ -183,15 +174,8 @@ fn inodes_run_out() {
     let mounted = Mounted::tmpfs(dir.path(), "size=100m,nr_inodes=9000");
     let tar = (0..9000).fold(Tar::new(), |tar, n| tar.file(format!("f{n}"), b""));
     let archive = tar.end();
-    let job = Job {
-        what: "layer",
-        source: &mut &archive[..],
-        size: None,
-        digest: None,
-        diff_id: None,
-        below: false,
-        step: &Quiet,
-    };
+    let mut source = &archive[..];
+    let job = unpromised("layer", &mut source);
     let error = unpack(job, dir.path()).unwrap_err();
     assert!(error.is_disk_full() && error.to_string().contains("cannot unpack 'f8"), "{error}");
     drop(mounted);
@@ -247,15 +231,8 @@ impl Read for Failing {
 fn the_sources_own_error_comes_through() {
     for bytes in [0, 3, 100_000] {
         let dir = tempfile::tempdir().unwrap();
-        let job = Job {
-            what: "t",
-            source: &mut Failing(bytes),
-            size: None,
-            digest: None,
-            diff_id: None,
-            below: false,
-            step: &Quiet,
-        };
+        let mut source = Failing(bytes);
+        let job = unpromised("t", &mut source);
         assert!(matches!(unpack(job, dir.path()), Err(Error::Unreachable { .. })), "{bytes}");
     }
 }
@@ -269,15 +246,8 @@ fn a_full_disk_stops_at_once() {
     let mounted = Mounted::tmpfs(dir.path(), "size=1m");
     let big = Header { size: 8 << 20, ..entry(b'0', "usr/big") };
     let archive = Tar::new().add(big, &vec![1; 8 << 20]).end();
-    let job = Job {
-        what: "layer",
-        source: &mut &archive[..],
-        size: None,
-        digest: None,
-        diff_id: None,
-        below: false,
-        step: &Quiet,
-    };
+    let mut source = &archive[..];
+    let job = unpromised("layer", &mut source);
     let error = unpack(job, dir.path()).unwrap_err();
     assert!(error.is_disk_full(), "{error}");
     assert_eq!(error.to_string(), "cannot unpack 'usr/big' of layer");
@@ -327,15 +297,8 @@ fn what_is_noted_while_writing_is_what_is_there() {
     }
     let archive = archive.end();
     let dir = tempfile::tempdir().unwrap();
-    let job = Job {
-        what: "t",
-        source: &mut &archive[..],
-        size: None,
-        digest: None,
-        diff_id: None,
-        below: false,
-        step: &Quiet,
-    };
+    let mut source = &archive[..];
+    let job = unpromised("t", &mut source);
     let known = unpack(job, dir.path()).unwrap().known;
     let read = crate::store::sums::record(dir.path(), &Known::default()).unwrap();
     let noted = crate::store::sums::record(dir.path(), &known).unwrap();

@@ -4,10 +4,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::Release;
 use crate::accel::catalogue::Catalogue;
 use crate::accel::dpkg::Package;
-use crate::accel::make::{self, Side};
+use crate::accel::make::{self, Release, Side};
 use crate::accel::packages;
 use crate::ops::provision::bootstrap::{self, Packages};
 use crate::ops::{Ctx, Error, Result};
@@ -22,7 +21,7 @@ const RECIPE: u32 = 3;
 /// A directory of native programs, and what is in it. Errors: no mmdebstrap, no mirror; a release that the mirror does not have; nothing
 /// is left half-made.
 pub fn obtain(ctx: &Ctx, release: &Release, mirror: Option<&str>) -> Result<(PathBuf, Catalogue)> {
-    let name = format!("accel-{}-{}-{}-{RECIPE}", release.suite, release.guest, std::env::consts::ARCH);
+    let name = format!("accel-{}-{}-{}-{RECIPE}", release.suite, release.arch, std::env::consts::ARCH);
     let home = ctx.store.cache().join("accel");
     let dir = home.join(&name);
     let there = || Ok(Catalogue::read(&dir).ok());
@@ -42,16 +41,15 @@ pub fn obtain(ctx: &Ctx, release: &Release, mirror: Option<&str>) -> Result<(Pat
     };
     let tools = || packages::TOOLS.iter().chain(packages::PRELOADED).map(|&name| name.to_owned());
     let host = bootstrap::host_architecture()?;
-    fetch(&release.guest, tools().chain(packages::COMPILER.iter().map(|&n| n.to_owned())).collect(), &guest)?;
+    fetch(&release.arch, tools().chain(packages::COMPILER.iter().map(|&n| n.to_owned())).collect(), &guest)?;
     let guest = side(guest)?;
     let major = packages::compiler(&guest.packages);
     let cross = major.map(|major| packages::cross(&release.triplet, major)).unwrap_or_default();
     fetch(&host, tools().chain(cross).collect(), &native)?;
     let native = side(native)?;
     let made = work.join("made");
-    let Release { suite, guest: arch, triplet, machine, .. } = release;
-    let job = make::Job { suite, arch, triplet, machine, guest: &guest, native: &native, major, now: now() };
-    let step = ctx.report.begin(&format!("making native programs for {suite} {arch}"), None);
+    let job = make::Job { release, guest: &guest, native: &native, major, now: now() };
+    let step = ctx.report.begin(&format!("making native programs for {} {}", release.suite, release.arch), None);
     let catalogue = make::make(&job, &made).map_err(cannot)?;
     step.done("");
     fs::remove_tree(&dir).and_then(|()| std::fs::rename(&made, &dir)).map_err(cannot)?;
@@ -91,5 +89,23 @@ impl Work {
 impl Drop for Work {
     fn drop(&mut self) {
         let _ = fs::remove_tree(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_half_of_it_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(".accel-x.new");
+        // As a killed process leaves it.
+        std::fs::create_dir_all(path.join("guest/usr")).unwrap();
+        let work = Work::begin(path.clone()).unwrap();
+        assert_eq!(std::fs::read_dir(&path).unwrap().count(), 0);
+        std::fs::create_dir(path.join("native")).unwrap();
+        drop(work);
+        assert!(!path.exists());
     }
 }

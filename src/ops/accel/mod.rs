@@ -4,14 +4,14 @@
 
 mod fetch;
 
-use std::collections::BTreeMap;
-use std::io::Read;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::inspect::Facts;
 use super::{Ctx, Error, Kind, Result, facts};
-use crate::accel::catalogue::{self, Program};
+use crate::accel::catalogue::{self, Catalogue, Program};
 use crate::accel::dpkg;
+use crate::accel::make::{self, Release};
 use crate::arch::Profile;
 use crate::domain::accel::PLACE;
 use crate::domain::{Accel, Artifact, Native, Spec};
@@ -51,82 +51,65 @@ pub struct Wish<'a> {
     pub dir: &'a Path,
 }
 
-/// Finds or makes the native programs of a guest and lays out those that it gets. `None`: there can be none, which has been told with
-/// the reason. Errors: a wrong word of the user's; the packages cannot be fetched; as mkdir(2).
+/// Finds or makes the native programs of a guest and lays out those that it gets. `None`: none was asked for, or there can be none, which
+/// has been told with the reason. Errors: a wrong word of the user's; a signal; as mkdir(2).
 pub fn prepare(ctx: &Ctx, wish: &Wish<'_>) -> Result<Option<Native>> {
     let spec = wish.spec;
     if spec.accel == Accel::Off {
         return Ok(None);
     }
+    let nothing = |why: &str| {
+        ctx.report.warn(&format!("--accel {}: nothing is native, since {why}", spec.accel));
+        Ok(None)
+    };
     let release = match release(wish) {
         Ok(release) => release,
-        Err(why) => {
-            ctx.report.warn(&format!("--accel {}: nothing is native, since {why}", spec.accel));
-            return Ok(None);
-        }
+        Err(why) => return nothing(&why),
     };
     let (from, mut all) = match fetch::obtain(ctx, &release, wish.mirror) {
         Err(error) if !matches!(error.kind(), Kind::Interrupted(_)) => {
-            let why = std::error::Error::source(&error).map(|why| format!(": {why}")).unwrap_or_default();
-            let line = format!("--accel {}: nothing is native, since there are no programs: {error}{why}", spec.accel);
-            ctx.report.warn(&line.replace('\n', "; "));
-            return Ok(None);
+            return nothing(&format!("there are no programs: {}", error.in_short()));
         }
         other => other?,
     };
     if let Some(word) = all.unknown(&spec.accel_exclude).first() {
         let what = format!("--accel-exclude names '{}', which is no program or package of these", word.escape_debug());
-        return Err(
-            Error::new(Kind::Usage, what).hint("these are names of programs and of packages: make, coreutils, gcc-12")
-        );
+        let hint = "these are names of programs and of packages: make, coreutils, gcc-12";
+        return Err(Error::new(Kind::Usage, what).hint(hint));
     }
-    let root = facts::open_tree(ctx, wish.artifact)?;
-    let twins = twins(&root, &all.programs, release.is_debian);
+    let twins = twins(&facts::open_tree(ctx, wish.artifact)?, &all.programs, release.is_debian);
     if twins.iter().any(|program| program.kind == catalogue::Kind::Compiler) {
         // Of which revision the image's own is, nobody has looked at.
         all.skew.get_or_insert_with(|| "code with -fstack-protector: the image's compiler is another build".into());
     }
     all.programs.extend(twins);
-    let chosen = all.chosen(spec.accel, &spec.accel_exclude);
-    let dir = wish.dir.join(CHOSEN);
-    let cannot = |e: std::io::Error| Error::new(Kind::Create, "cannot lay out the native programs").because(e);
-    fs::remove_tree(&dir).and_then(|()| std::fs::create_dir(&dir)).map_err(cannot)?;
-    std::fs::set_permissions(&dir, std::os::unix::fs::PermissionsExt::from_mode(0o755)).map_err(cannot)?;
-    catalogue::lay_out(&dir, &chosen, all.skew.is_some()).map_err(cannot)?;
-    let native = Native {
-        from,
-        programs: chosen.iter().map(|program| &program.path).collect::<std::collections::BTreeSet<_>>().len(),
-        compiler: all.compiler.clone().filter(|_| chosen.iter().any(|p| p.kind == catalogue::Kind::Compiler)),
-        left_out: all
-            .left_out
-            .iter()
-            .map(|left| format!("{}: {}", left.what, left.why))
-            .chain(all.skew.clone())
-            .collect(),
-    };
+    let native = choose(&all, from, wish)
+        .map_err(|e| Error::new(Kind::Create, "cannot lay out the native programs").because(e))?;
     ctx.report.note(&told(&native));
     Ok(Some(native))
+}
+
+/// Lays out in the domain's directory what it gets, in the place of what it had.
+fn choose(all: &Catalogue, from: PathBuf, wish: &Wish<'_>) -> std::io::Result<Native> {
+    let chosen = all.chosen(wish.spec.accel, &wish.spec.accel_exclude);
+    let dir = wish.dir.join(CHOSEN);
+    fs::remove_tree(&dir)?;
+    std::fs::create_dir(&dir)?;
+    std::fs::set_permissions(&dir, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    catalogue::lay_out(&dir, &chosen, all.skew.is_some())?;
+    let left_out = all.left_out.iter().map(|left| format!("{}: {}", left.what, left.why));
+    Ok(Native {
+        from,
+        programs: chosen.iter().map(|program| &program.path).collect::<BTreeSet<_>>().len(),
+        compiler: all.compiler.clone().filter(|_| chosen.iter().any(|p| p.kind == catalogue::Kind::Compiler)),
+        left_out: left_out.chain(all.skew.clone()).collect(),
+    })
 }
 
 /// One line about it.
 pub fn told(native: &Native) -> String {
     let compiler = native.compiler.as_deref().map(|name| format!(" and {name}")).unwrap_or_default();
     format!("native: {} programs{compiler}; all others are emulated", native.programs)
-}
-
-/// A release of Debian's or of a derivative's, for an architecture.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Release {
-    /// Its codename: `bookworm`.
-    suite: String,
-    /// The guest's architecture, by Debian's name.
-    guest: String,
-    /// The same as a triplet: `aarch64-linux-gnu`.
-    triplet: String,
-    /// What uname(2) shall say.
-    machine: String,
-    /// Whether it is Debian itself.
-    is_debian: bool,
 }
 
 /// The guest's release. Errors: why there are no native programs for it, as the end of a sentence.
@@ -149,7 +132,7 @@ fn release(wish: &Wish<'_>) -> std::result::Result<Release, String> {
     };
     Ok(Release {
         suite: os.version_codename.clone(),
-        guest: wish.profile.debian.clone(),
+        arch: wish.profile.debian.clone(),
         triplet: triplet.into(),
         machine: machine.into(),
         is_debian: os.id == "debian",
@@ -162,7 +145,9 @@ fn twins(root: &Root, known: &[Program], is_debian: bool) -> Vec<Program> {
     let mut versions: Option<BTreeMap<String, String>> = None;
     let mut out = Vec::new();
     for program in known.iter().filter(|program| is_debian || program.kind == catalogue::Kind::Tool) {
-        let Some(found) = head(root, &program.path).and_then(|head| identity::text(&head)) else { continue };
+        // Links lead where they lead in there.
+        let head = root.open_file(Path::new("/").join(&program.path)).and_then(make::head);
+        let Some(found) = head.ok().and_then(|head| identity::text(&head)) else { continue };
         if known.iter().any(|other| other.identity == found) || out.iter().any(|o: &Program| o.identity == found) {
             continue;
         }
@@ -173,11 +158,4 @@ fn twins(root: &Root, known: &[Program], is_debian: bool) -> Vec<Program> {
         }
     }
     out
-}
-
-/// The first bytes of a file of the guest's; links lead where they lead in there.
-fn head(root: &Root, path: &str) -> Option<Vec<u8>> {
-    let mut head = Vec::with_capacity(identity::HEAD);
-    root.open_file(Path::new("/").join(path)).ok()?.take(identity::HEAD as u64).read_to_end(&mut head).ok()?;
-    Some(head)
 }

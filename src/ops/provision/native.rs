@@ -56,9 +56,8 @@ pub(super) fn make(ctx: &Ctx, job: &Job<'_>, ready: &Ready<'_>) -> Result<bool> 
         Ok(()) => Ok(true),
         Err(error) if matches!(error.kind(), Kind::Interrupted(_)) => Err(error),
         Err(error) => {
-            let why = std::error::Error::source(&error).map(|why| format!(": {why}")).unwrap_or_default();
-            let line = format!("{suite} {} is made by emulation alone ({error}{why})", job.debian);
-            ctx.report.note(&line.replace('\n', "; "));
+            let why = error.in_short();
+            ctx.report.note(&format!("{suite} {} is made by emulation alone ({why})", job.debian));
             Ok(false)
         }
     }
