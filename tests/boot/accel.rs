@@ -1,6 +1,8 @@
 //! Native programs in a foreign guest (`--accel`): what is native, that it makes what the guest's own would make, and that the guest's files know
 //! nothing of it. What a newcomer would get wrong: one test does it all, since the programs are fetched from a mirror once for it.
 
+use std::time::Duration;
+
 use crate::common::fixtures::{self, BOOKWORM_AMD64, BOOKWORM_ARM64};
 use crate::common::harness::cases;
 use crate::common::pronto::Pronto;
@@ -113,5 +115,25 @@ fn what_cannot_be_native() {
     let host = ["run", "--arch", "arm64", "--accel", "build", "--binfmt", "host", "--no-userns"];
     let out = pronto.cmd(host).arg(BOOKWORM_ARM64.tree()).args(["--", "uname", "-m"]).run().ok();
     assert!(out.err().contains("nothing is native, since its interpreter"), "{out}");
+    // Programs that cannot be had, and a wait that somebody ends: the guest runs, or does not, and nothing half-made stays.
+    let nowhere = ["run", "--arch", "arm64", "--accel", "tools", "--mirror", "http://127.0.0.1:1/debian"];
+    let out = pronto.cmd(nowhere).arg(BOOKWORM_ARM64.tree()).args(["--", "uname", "-m"]).run().ok();
+    assert!(out.err().contains("nothing is native, since there are no programs"), "{out}");
+    assert_eq!(out.text().trim(), "aarch64");
+    let cache = pronto.root().join("cache/accel");
+    let half_made = || std::fs::read_dir(&cache).map_or(0, Iterator::count);
+    assert_eq!(half_made(), 0);
+    let fetch = ["run", "--arch", "arm64", "--accel", "tools", "--mirror", fixtures::mirror()];
+    let running = pronto.cmd(fetch).arg(BOOKWORM_ARM64.tree()).args(["--", "true"]).start();
+    let end = std::time::Instant::now() + Duration::from_secs(30);
+    while half_made() == 0 {
+        assert!(std::time::Instant::now() < end, "nothing is being made");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    std::thread::sleep(Duration::from_millis(500));
+    running.signal(nix::sys::signal::Signal::SIGTERM);
+    running.wait(Duration::from_secs(30)).exits(143);
+    assert_eq!(half_made(), 0, "the fetch has gone with all that it had");
+    assert!(pronto.rows().is_empty());
     pronto.cmd(["run", "--accel", "fast"]).arg(BOOKWORM_ARM64.tree()).run().exits(125).says("off, tools or build");
 }
