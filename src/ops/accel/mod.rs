@@ -85,7 +85,7 @@ pub fn prepare(ctx: &Ctx, wish: &Wish<'_>) -> Result<Option<Native>> {
     all.programs.extend(twins);
     let native = choose(&all, from, wish)
         .map_err(|e| Error::new(Kind::Create, "cannot lay out the native programs").because(e))?;
-    ctx.report.note(&told(&native));
+    ctx.report.note(&format!("native: {}", told(&native)));
     Ok(Some(native))
 }
 
@@ -109,7 +109,7 @@ fn choose(all: &Catalogue, from: PathBuf, wish: &Wish<'_>) -> std::io::Result<Na
 /// One line about it.
 pub fn told(native: &Native) -> String {
     let compiler = native.compiler.as_deref().map(|name| format!(" and {name}")).unwrap_or_default();
-    format!("native: {} programs{compiler}; all others are emulated", native.programs)
+    format!("{} programs{compiler}; all others are emulated", native.programs)
 }
 
 /// The guest's release. Errors: why there are no native programs for it, as the end of a sentence.
