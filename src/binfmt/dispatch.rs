@@ -5,12 +5,13 @@
 //! rights than its caller (`AT_SECURE`). Sources: System V ABI, AMD64 supplement, 3.4.1; the kernel's
 //! admin-guide/binfmt-misc.rst, flags `P` (argv is the interpreter, the path, and the program's own) and `O` (`AT_EXECFD`); execve(2).
 
-/// Tries `PLACE/x/<class><identity>/<last part of the path>`, then `PLACE/x/<class><identity>/@`, with the program's own argv, environment
-/// and descriptors (its file closed). When there is neither, the stack and the registers are as before, and what follows the code runs;
+/// Tries `PLACE/x/<class><identity>/<last part of the path>`, then `PLACE/x/<class><identity>/@`, and for what interprets a script,
+/// `PLACE/x/i<identity><the script's absolute path>` (the first word, or the second behind an option, as in `#!/usr/bin/perl -w`), with the
+/// program's own argv, environment and descriptors (its file closed). When there is neither, the stack and the registers are as before, and what follows the code runs;
 /// so it does where LD_PRELOAD names a path, for a native program could not load what is there. The class tells of words that a
 /// native program may not be able to obey as the guest's own would ([`crate::domain::accel::Class`]).
 #[rustfmt::skip]
-pub const CODE: [u8; 0x1c9] = [
+pub const CODE: [u8; 0x20b] = [
     0x48, 0x89, 0xe5,                                     // mov rbp, rsp   the stack as the kernel made it: argc, argv, envp, auxiliary vector
     0x48, 0x8b, 0x04, 0x24,                               // mov rax, [rsp]
     0x48, 0x8d, 0x74, 0xc4, 0x10,                         // lea rsi, [rsp+rax*8+0x10]   envp
@@ -32,11 +33,11 @@ pub const CODE: [u8; 0x1c9] = [
     0xeb, 0xe9,                                           // jmp 2
     0x85, 0xc0,                                           // secure: test eax, eax
     0x74, 0xe5,                                           // je 2
-    0xe9, 0x5f, 0x01, 0x00, 0x00,                         // jmp out
+    0xe9, 0xa1, 0x01, 0x00, 0x00,                         // jmp out
     0x45, 0x85, 0xf6,                                     // 3: test r14d, r14d
-    0x0f, 0x88, 0x56, 0x01, 0x00, 0x00,                   // js out
+    0x0f, 0x88, 0x98, 0x01, 0x00, 0x00,                   // js out
     0x48, 0x83, 0x3c, 0x24, 0x03,                         // cmp [rsp], 0x3   interpreter, path, argv[0] (flag P)
-    0x0f, 0x82, 0x4b, 0x01, 0x00, 0x00,                   // jb out
+    0x0f, 0x82, 0x8d, 0x01, 0x00, 0x00,                   // jb out
     0x6a, 0x6e,                                           // push 0x6e   'n'
     0x41, 0x5f,                                           // pop r15
     0x48, 0x8d, 0x7d, 0x18,                               // lea rdi, [rbp+0x18]   the words
@@ -72,7 +73,7 @@ pub const CODE: [u8; 0x1c9] = [
     0x75, 0xef,                                           // jne 8
     0xac,                                                 // 9: lodsb
     0x3c, 0x2f,                                           // cmp al, 0x2f   '/'
-    0x0f, 0x84, 0xcc, 0x00, 0x00, 0x00,                   // je out
+    0x0f, 0x84, 0x0e, 0x01, 0x00, 0x00,                   // je out
     0x84, 0xc0,                                           // test al, al
     0x75, 0xf3,                                           // jne 9
     0xeb, 0xe0,                                           // jmp 8
@@ -86,7 +87,7 @@ pub const CODE: [u8; 0x1c9] = [
     0x58,                                                 // pop rax
     0x0f, 0x05,                                           // syscall
     0x3d, 0x00, 0x08, 0x00, 0x00,                         // cmp eax, 0x800   a shorter file has no identity
-    0x0f, 0x85, 0x9e, 0x00, 0x00, 0x00,                   // jne out
+    0x0f, 0x85, 0xe0, 0x00, 0x00, 0x00,                   // jne out
     0x4c, 0x89, 0xe6,                                     // mov rsi, r12
     0xb9, 0x00, 0x01, 0x00, 0x00,                         // mov ecx, 0x100
     0x49, 0xb8, 0x15, 0x7c, 0x4a, 0x7f, 0xb9, 0x79, 0x37, 0x9e,// movabs r8, 0x9e3779b97f4a7c15   elf::identity
@@ -97,7 +98,7 @@ pub const CODE: [u8; 0x1c9] = [
     0x48, 0xc1, 0xc3, 0x1d,                               // rol rbx, 0x1d
     0xe2, 0xf1,                                           // loop 11
     0x4c, 0x89, 0xe7,                                     // mov rdi, r12
-    0x48, 0x8d, 0x35, 0x94, 0x00, 0x00, 0x00,             // lea rsi, [rip+prefix]
+    0x48, 0x8d, 0x35, 0xd6, 0x00, 0x00, 0x00,             // lea rsi,  [rip+prefix]
     0xb9, 0x0d, 0x00, 0x00, 0x00,                         // mov ecx, 0xd
     0xf3, 0xa4,                                           // rep movsb
     0x44, 0x89, 0xf8,                                     // mov eax, r15d
@@ -117,7 +118,7 @@ pub const CODE: [u8; 0x1c9] = [
     0x49, 0x89, 0xff,                                     // mov r15, rdi
     0x6a, 0x01,                                           // push 0x1   FD_CLOEXEC
     0x5a,                                                 // pop rdx
-    0xe8, 0x46, 0x00, 0x00, 0x00,                         // call setfd
+    0xe8, 0x88, 0x00, 0x00, 0x00,                         // call setfd
     0x48, 0x8b, 0x75, 0x10,                               // mov rsi, [rbp+0x10]   the path that was executed: its last part
     0x48, 0x89, 0xf2,                                     // mov rdx, rsi
     0xac,                                                 // 14: lodsb
@@ -132,10 +133,32 @@ pub const CODE: [u8; 0x1c9] = [
     0x48, 0x89, 0xd6,                                     // mov rsi, rdx
     0x4c, 0x89, 0xff,                                     // mov rdi, r15
     0xf3, 0xa4,                                           // rep movsb
-    0xe8, 0x25, 0x00, 0x00, 0x00,                         // call exec
+    0xe8, 0x67, 0x00, 0x00, 0x00,                         // call exec
     0x66, 0x41, 0xc7, 0x07, 0x40, 0x00,                   // 15: mov word [r15], 0x40   "@"
+    0xe8, 0x5c, 0x00, 0x00, 0x00,                         // call exec
+    0x48, 0x8b, 0x75, 0x20,                               // mov rsi, [rbp+0x20]   the first word, or behind an option the second: a script
+    0x48, 0x85, 0xf6,                                     // test rsi, rsi
+    0x74, 0x39,                                           // je 18
+    0x80, 0x3e, 0x2d,                                     // cmp byte [rsi], 0x2d   '-'
+    0x75, 0x09,                                           // jne 16
+    0x48, 0x8b, 0x75, 0x28,                               // mov rsi, [rbp+0x28]
+    0x48, 0x85, 0xf6,                                     // test rsi, rsi
+    0x74, 0x2b,                                           // je 18
+    0x80, 0x3e, 0x2f,                                     // 16: cmp byte [rsi], 0x2f   '/'
+    0x75, 0x26,                                           // jne 18
+    0x41, 0xc6, 0x44, 0x24, 0x0d, 0x69,                   // mov byte [r12+0xd], 0x69   'i'
+    0x49, 0x8d, 0x7f, 0xff,                               // lea rdi, [r15-0x1]
+    0xb9, 0x00, 0x01, 0x00, 0x00,                         // mov ecx, 0x100
+    0xac,                                                 // 17: lodsb
+    0xaa,                                                 // stosb
+    0x66, 0x81, 0x7f, 0xfe, 0x2f, 0x2e,                   // cmp word [rdi-0x2], 0x2e2f   "/.": no step back
+    0x74, 0x0d,                                           // je 18
+    0xff, 0xc9,                                           // dec ecx
+    0x74, 0x09,                                           // je 18
+    0x84, 0xc0,                                           // test al, al
+    0x75, 0xee,                                           // jne 17
     0xe8, 0x1a, 0x00, 0x00, 0x00,                         // call exec
-    0x31, 0xd2,                                           // xor edx, edx
+    0x31, 0xd2,                                           // 18: xor edx, edx
     0xe8, 0x07, 0x00, 0x00, 0x00,                         // call setfd
     0x48, 0x89, 0xec,                                     // out: mov rsp, rbp
     0x31, 0xd2,                                           // xor edx, edx
