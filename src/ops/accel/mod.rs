@@ -114,8 +114,8 @@ pub fn told(native: &Native) -> String {
 
 /// The guest's release. Errors: why there are no native programs for it, as the end of a sentence.
 fn release(wish: &Wish<'_>) -> std::result::Result<Release, String> {
-    if wish.by.copies.is_empty() {
-        return Err("its interpreter is not registered for it alone (--binfmt private, and user namespaces)".into());
+    if !wish.by.dispatches {
+        return Err(format!("{} is no static program for x86-64", wish.by.interpreter.display()));
     }
     let Some(os) = wish.facts.os_release.as_ref() else { return Err("its image does not say what it is".into()) };
     if os.id != "debian" && !os.id_like.split(' ').any(|id| id == "debian") {
