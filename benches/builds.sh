@@ -68,6 +68,8 @@ for package in "$@"; do
 done
 results=$sources/results-$ARCH
 rm -f "$results"
+# ROUNDS=0 only prepares.
+[ "$ROUNDS" -gt 0 ] || { $pronto shutdown -w native; exit 0; }
 for round in $(seq "$ROUNDS"); do
     for mode in native build off; do
         domain=native
