@@ -37,7 +37,7 @@ pub use demands::{Level, Problem, demands};
 pub use entry::{Entry, Flags, Kind, LineError};
 pub use interpreter::{Interpreter, Version, best, candidates};
 pub use kernel::{Registered, Registry, ident};
-pub use native::{host_profile, runs_itself};
+pub use native::{host_profile, machine, runs_itself};
 pub use private::{interpreter_of, private};
 pub use register::{Emulator, Host, Made, Snapshot};
 pub use status::{Pinned, Row};

@@ -21,7 +21,8 @@ const RECIPE: u32 = 3;
 /// A directory of native programs, and what is in it. Errors: no mmdebstrap, no mirror; a release that the mirror does not have; nothing
 /// is left half-made.
 pub fn obtain(ctx: &Ctx, release: &Release, mirror: Option<&str>) -> Result<(PathBuf, Catalogue)> {
-    let name = format!("accel-{}-{}-{}-{RECIPE}", release.suite, release.arch, std::env::consts::ARCH);
+    let Release { suite, arch, machine, .. } = release;
+    let name = format!("accel-{suite}-{arch}-{machine}-{}-{RECIPE}", std::env::consts::ARCH);
     let home = ctx.store.cache().join("accel");
     let dir = home.join(&name);
     let there = || Ok(Catalogue::read(&dir).ok());

@@ -13,6 +13,7 @@ use crate::accel::catalogue::{self, Catalogue, Program};
 use crate::accel::dpkg;
 use crate::accel::make::{self, Release};
 use crate::arch::Profile;
+use crate::binfmt;
 use crate::domain::accel::PLACE;
 use crate::domain::{Accel, Artifact, Native, Spec};
 use crate::elf::identity;
@@ -124,17 +125,16 @@ fn release(wish: &Wish<'_>) -> std::result::Result<Release, String> {
     if os.version_codename.is_empty() || !os.version_codename.bytes().all(|b| b.is_ascii_alphanumeric()) {
         return Err("its image does not say which release it is".into());
     }
-    let (triplet, machine) = match wish.profile.debian.as_str() {
-        "arm64" => ("aarch64-linux-gnu", "aarch64"),
-        "armhf" => ("arm-linux-gnueabihf", "armv7l"),
-        "riscv64" => ("riscv64-linux-gnu", "riscv64"),
-        other => return Err(format!("no compiler for {other} is known here")),
-    };
+    if !matches!(wish.profile.debian.as_str(), "arm64" | "armhf" | "riscv64") {
+        return Err(format!("no compiler for {} is known here", wish.profile.debian));
+    }
+    // Raspberry Pi OS's CPU is another one than Debian's armhf.
+    let machine = binfmt::machine(wish.profile, &wish.by.interpreter, wish.by.cpu.as_deref())?;
     Ok(Release {
         suite: os.version_codename.clone(),
         arch: wish.profile.debian.clone(),
-        triplet: triplet.into(),
-        machine: machine.into(),
+        triplet: wish.profile.triplet.clone(),
+        machine,
         is_debian: os.id == "debian",
     })
 }
