@@ -112,7 +112,7 @@ fn tools(
         "make" => &make,
         _ => &[],
     };
-    let with = patched::With { prefixes: patched::PREFIXES, strings };
+    let with = patched::With { prefixes: patched::PREFIXES, strings, toolchain: None };
     let there: BTreeSet<&str> = guest.files.iter().map(String::as_str).collect();
     for file in native.files.iter().filter(|file| is_program(file) && there.contains(file.as_str())) {
         add(job, (Kind::Tool, &with), (file, file), (native, guest), names, into, all)?;

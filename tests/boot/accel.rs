@@ -20,6 +20,11 @@ gcc -g -O2 -MD -c c.c -o c.o && g++ -g -O2 -MD -c d.cc -o d.o && gcc c.o -o c &&
 gcc -shared -fPIC -O2 c.c -o c.so && gcc -static -O2 c.c -o cs && gcc -O2 -flto c.c -o cl && gcc -O2 -fsanitize=undefined c.c -o cu
 for f in c.o d.o c d c.so cs cl cu; do objcopy -R .comment -R .note.gnu.build-id $f $f.plain; done
 sha256sum *.plain *.d
+for w in -print-search-dirs -print-sysroot -dumpspecs -print-prog-name=ld -print-file-name=crt1.o -print-multi-lib; do gcc $w; done | sha256sum
+echo | g++ -x c++ -v -E - 2>&1 | sed -n '/^#include/,/^End/p'
+gcc -v c.o -o v 2>&1 | grep -E '^(LIBRARY|COMPILER)_PATH|collect2'
+mkdir -p own; printf '#!/bin/sh\necho an own linker\n' >own/ld; chmod 755 own/ld; gcc -Bown/ c.o -o v; PATH=$PWD/own:$PATH gcc c.o -o v
+gcc -fuse-ld=gold c.o -o v && ./v
 ./c; ./d; ./cs; ./cl; ./cu"#;
 
 fn a_guest_builds_natively_and_stays_its_own() {

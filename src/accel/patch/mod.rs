@@ -11,10 +11,12 @@ mod dlopen;
 mod prefixes;
 mod references;
 mod strings;
+mod toolchain;
 mod uname;
 
 use crate::elf::{self, Layout, Spot};
 use references::References;
+pub use toolchain::{Part, Toolchain};
 
 /// What to change.
 #[derive(Debug, Clone, Copy, Default)]
@@ -32,6 +34,8 @@ pub struct Rules<'a> {
     pub machine: Option<&'a str>,
     /// For the C library: the file that dlopen(3) opens for whatever path ends with `liblto_plugin.so`.
     pub plugin: Option<&'a str>,
+    /// For a cross compiler's programs: what makes them native ones'. What is not found in them stays.
+    pub toolchain: Option<Toolchain<'a>>,
 }
 
 /// The longest machine name, in bytes.
@@ -57,6 +61,8 @@ pub struct Changes {
     pub strings: Vec<usize>,
     /// Whether uname(2) was changed.
     pub machine: bool,
+    /// How many places [`Rules::toolchain`] changed.
+    pub toolchain: usize,
     /// Places in the file where a rule of [`Rules::prefixes`] has its text in loaded bytes and nothing was changed: within another path,
     /// in a symbol's or a library's name, between instructions.
     pub left: Vec<usize>,
@@ -147,6 +153,9 @@ pub fn patch(program: &[u8], rules: &Rules<'_>) -> Result<Patched, Unfit> {
     }
     if let Some(path) = rules.plugin {
         dlopen::apply(&mut work, path)?;
+    }
+    if let Some(what) = &rules.toolchain {
+        changes.toolchain = toolchain::apply(&mut work, what);
     }
     Ok(Patched { bytes: work.finish(), changes })
 }
