@@ -96,7 +96,18 @@ impl CommandOptions {
             workdir: self.workdir,
             env: environment(env),
             limit: None,
+            emulated: false,
         }
+    }
+}
+
+/// `--accel` of one command in a domain that runs: it can only turn native programs off. Errors: anything else than `off`, with what to do.
+pub fn no_accel(text: &str) -> Result<Accel, String> {
+    match config::accel(text)? {
+        Accel::Off => Ok(Accel::Off),
+        other => Err(format!(
+            "which programs are native is said when a domain is started: pronto shutdown -w NAME, pronto start --accel {other} NAME"
+        )),
     }
 }
 

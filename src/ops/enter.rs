@@ -20,12 +20,13 @@ use std::time::{Duration, Instant};
 use nix::sched::CloneFlags;
 use serde::{Deserialize, Serialize};
 
+use crate::domain::accel::PLACE;
 use crate::domain::passwd::{self, Account};
 use crate::store::domains::Run;
 use crate::sys::caps::{self, Sets};
 use crate::sys::cgroup::{self, Hierarchies};
 use crate::sys::seccomp::Filter;
-use crate::sys::{lock, ns, process, pty, signal, sock, systemd_bus};
+use crate::sys::{lock, mount, ns, process, pty, signal, sock, systemd_bus};
 
 /// What shall be run, and where. Bytes are kept as they are.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -50,6 +51,9 @@ pub struct Order {
     pub forgetful: bool,
     /// Run nothing, but ask systemd whether units have failed: the status is 0 when none has.
     pub ask: bool,
+    /// Nothing native: the command and all that it starts are emulated.
+    #[serde(default)]
+    pub emulated: bool,
 }
 
 impl Order {
@@ -227,6 +231,9 @@ impl Entered {
         if namespaces.contains(CloneFlags::CLONE_NEWUSER) {
             // The host's root has no number in there; the guest's root has all that is left to do.
             become_root_inside().map_err(|e| fault("cannot become the guest's root")(e.into()))?;
+        }
+        if order.emulated {
+            mount::cover(Path::new(PLACE)).map_err(fault("cannot hide the native programs"))?;
         }
         Ok(Entered { fence: Filter::of(order.forgetful && !process::streams_are_stored()), keep })
     }

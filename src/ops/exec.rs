@@ -32,6 +32,8 @@ pub struct Command {
     pub env: Vec<(OsString, OsString)>,
     /// It is ended when it takes longer, which is an error.
     pub limit: Option<Duration>,
+    /// Nothing native in it and in what it starts.
+    pub emulated: bool,
 }
 
 /// Runs a command in a running domain; returns its exit status (128+N for signal N). Errors: no such domain, its state,
@@ -96,6 +98,7 @@ pub fn attend(run: &Run, command: Command, io_: Io, interrupt: &mut Interrupt) -
         env: command.env,
         user: command.user,
         workdir: command.workdir,
+        emulated: command.emulated,
         tty: terminal.then(|| pty::size(io::stdin().as_fd()).unwrap_or((24, 80))),
         term: std::env::var_os("TERM"),
         ..Order::to(run)
