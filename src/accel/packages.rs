@@ -37,6 +37,9 @@ pub const PRELOADED: &[&str] = &["libfakeroot", "libeatmydata1"];
 /// The guest's compiler: packages that its own are in. `gcc` and `g++` lead to those of the release's version.
 pub const COMPILER: &[&str] = &["binutils", "cpp", "g++", "gcc"];
 
+/// What is fetched for the guest alone, for the trial of the programs.
+pub const TRIAL: &[&str] = &["fakeroot"];
+
 /// What stays emulated although its package is in the list, and why.
 pub const NEVER: &[(&str, &str)] = &[("stdbuf", "it has programs load a library of its own architecture")];
 

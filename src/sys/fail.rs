@@ -35,6 +35,13 @@ pub fn point(name: &str) -> io::Result<()> {
     Ok(())
 }
 
+/// Spoils a file below `dir`: the one that `PRONTO_FAIL_SPOIL` names loses its second half; only in debug builds.
+pub fn spoil(dir: &std::path::Path) -> io::Result<()> {
+    let Some(name) = std::env::var_os("PRONTO_FAIL_SPOIL").filter(|_| cfg!(debug_assertions)) else { return Ok(()) };
+    let file = std::fs::OpenOptions::new().write(true).open(dir.join(name))?;
+    file.set_len(file.metadata()?.len() / 2)
+}
+
 /// How long a silent server is waited for, by `PRONTO_FAIL_SILENCE` (milliseconds); only in debug builds.
 pub fn silence() -> Option<std::time::Duration> {
     let said = std::env::var("PRONTO_FAIL_SILENCE").ok().filter(|_| cfg!(debug_assertions))?;

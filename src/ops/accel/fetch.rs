@@ -4,23 +4,24 @@
 
 use std::path::{Path, PathBuf};
 
+use super::probe::{Bench, probe};
 use crate::accel::catalogue::Catalogue;
 use crate::accel::dpkg::Package;
 use crate::accel::make::{self, Release, Side};
 use crate::accel::packages;
 use crate::ops::provision::bootstrap::{self, Packages};
 use crate::ops::{Ctx, Error, Result};
-use crate::store::domains::now;
+use crate::store::domains::{Emulated, now};
 use crate::store::layers::{self, Claimed};
-use crate::sys::fs;
 use crate::sys::process::Tool;
+use crate::sys::{fail, fs};
 
 /// Counts up when what is made changes in a way that its name does not show.
 const RECIPE: u32 = 3;
 
-/// A directory of native programs, and what is in it. Errors: no mmdebstrap, no mirror; a release that the mirror does not have; nothing
+/// A directory of native programs, and what is in it; one that is made now is tried in a guest that is emulated like this. Errors: no mmdebstrap, no mirror; a release that the mirror does not have; nothing
 /// is left half-made.
-pub fn obtain(ctx: &Ctx, release: &Release, mirror: Option<&str>) -> Result<(PathBuf, Catalogue)> {
+pub fn obtain(ctx: &Ctx, release: &Release, mirror: Option<&str>, by: &Emulated) -> Result<(PathBuf, Catalogue)> {
     let name = format!("accel-{}-{}-{}-{RECIPE}", release.suite, release.arch, std::env::consts::ARCH);
     let home = ctx.store.cache().join("accel");
     let dir = home.join(&name);
@@ -41,7 +42,11 @@ pub fn obtain(ctx: &Ctx, release: &Release, mirror: Option<&str>) -> Result<(Pat
     };
     let tools = || packages::TOOLS.iter().chain(packages::PRELOADED).map(|&name| name.to_owned());
     let host = bootstrap::host_architecture()?;
-    fetch(&release.arch, tools().chain(packages::COMPILER.iter().map(|&n| n.to_owned())).collect(), &guest)?;
+    fetch(
+        &release.arch,
+        tools().chain(packages::COMPILER.iter().chain(packages::TRIAL).map(|&n| n.to_owned())).collect(),
+        &guest,
+    )?;
     let guest = side(guest)?;
     let major = packages::compiler(&guest.packages);
     let cross = major.map(|major| packages::cross(&release.triplet, major)).unwrap_or_default();
@@ -50,8 +55,12 @@ pub fn obtain(ctx: &Ctx, release: &Release, mirror: Option<&str>) -> Result<(Pat
     let made = work.join("made");
     let job = make::Job { release, guest: &guest, native: &native, major, now: now() };
     let step = ctx.report.begin(&format!("making native programs for {} {}", release.suite, release.arch), None);
-    let catalogue = make::make(&job, &made).map_err(cannot)?;
+    let mut catalogue = make::make(&job, &made).map_err(cannot)?;
     step.done("");
+    fail::spoil(&made).map_err(cannot)?;
+    let bench = Bench { by, guest: &guest.tree, made: &made, work: &work.join("probe") };
+    probe(ctx, &bench, &mut catalogue)?;
+    catalogue.write(&made).map_err(cannot)?;
     fs::remove_tree(&dir).and_then(|()| std::fs::rename(&made, &dir)).map_err(cannot)?;
     drop(claim);
     Ok((dir, catalogue))

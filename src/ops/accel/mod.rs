@@ -3,6 +3,7 @@
 //! (`binfmt/dispatch.rs`), so the guest's files, packages and exports know nothing of this.
 
 mod fetch;
+mod probe;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -66,7 +67,7 @@ pub fn prepare(ctx: &Ctx, wish: &Wish<'_>) -> Result<Option<Native>> {
         Ok(release) => release,
         Err(why) => return nothing(&why),
     };
-    let (from, mut all) = match fetch::obtain(ctx, &release, wish.mirror) {
+    let (from, mut all) = match fetch::obtain(ctx, &release, wish.mirror, wish.by) {
         Err(error) if !matches!(error.kind(), Kind::Interrupted(_)) => {
             return nothing(&format!("there are no programs: {}", error.in_short()));
         }
