@@ -54,6 +54,13 @@ pub fn compiler(packages: &[Package]) -> Option<u32> {
     packages.iter().filter_map(|package| package.name.strip_prefix("gcc-")?.parse().ok()).max()
 }
 
+/// Whether programs of a guest's package of this name can be native: one of the tools, or of its compiler.
+pub fn is_known(package: &str) -> bool {
+    let base = package.split('-').next().unwrap_or(package);
+    let version = package.split('-').nth(1).is_none_or(|rest| rest.bytes().all(|b| b.is_ascii_digit()));
+    TOOLS.contains(&package) || package.starts_with("binutils") || COMPILER.contains(&base) && version
+}
+
 /// Why a program stays emulated; `None` for one that may be native. `mode` is the twin's st_mode.
 pub fn never(name: &str, mode: u32) -> Option<&'static str> {
     const SET_ID: u32 = 0o6000;
@@ -73,6 +80,10 @@ mod tests {
         assert!(never("stdbuf", 0o100755).unwrap().contains("library"));
         assert!(never("su", 0o104755).unwrap().contains("rights"));
         assert_eq!(cross("aarch64-linux-gnu", 12)[2], "g++-12-aarch64-linux-gnu");
+        for known in ["sed", "gcc", "gcc-12", "cpp-14-aarch64-linux-gnu", "binutils-arm-linux-gnueabihf", "xz-utils"] {
+            assert!(is_known(known), "{known}");
+        }
+        assert!(!is_known("gcc-base") && !is_known("systemd") && !is_known("libc6"));
         assert!(TOOLS.is_sorted() && COMPILER.is_sorted());
     }
 }

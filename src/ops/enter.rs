@@ -69,6 +69,8 @@ impl Order {
 pub enum Answer {
     /// The terminal follows as a descriptor.
     Terminal,
+    /// The command begins, as this process of the guest's pid namespace.
+    Began(i32),
     /// The command has ended with this status, as a shell shows it.
     Exit(u8),
     /// It could not be started: why, and docker's code (125, 126, 127).
@@ -120,12 +122,16 @@ fn serve(socket: &mut UnixStream) -> Result<u8, Failure> {
         terminal = Some(guest_side);
     }
     let (mut reader, writer) = crate::sys::process::pipe().map_err(fault("pipe"))?;
+    let mut teller = socket.try_clone().map_err(fault("socket"))?;
     let process = ns::spawn(CloneFlags::empty(), move || {
         if order.ask {
             // The parent waits for its end before it attends to this process.
             drop(writer);
             return i32::from(!entered.nothing_failed());
         }
+        let mut line = serde_json::to_vec(&Answer::Began(std::process::id() as i32)).unwrap_or_default();
+        line.push(b'\n');
+        let _ = teller.write_all(&line);
         let (why, code) = entered.become_command(&order, terminal.as_ref());
         let mut writer = writer;
         let _ = writer.write_all(&[code]).and_then(|()| writer.write_all(why.as_bytes()));

@@ -3,6 +3,7 @@
 //! (`binfmt/dispatch.rs`), so the guest's files, packages and exports know nothing of this.
 
 mod fetch;
+pub mod names;
 mod probe;
 
 use std::collections::{BTreeMap, BTreeSet};
