@@ -75,7 +75,10 @@ pub struct Catalogue {
     /// What it does not, and why.
     #[serde(default)]
     pub left_out: Vec<LeftOut>,
-    /// Paths of programs that it holds and nobody gets, since they did not stand their trial ([`super::trial`]).
+    /// What of it did not stand its trial ([`super::trial`]), and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failed: Vec<LeftOut>,
+    /// The paths of these programs: it holds them, and nobody gets them.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub unfit: BTreeSet<String>,
 }

@@ -145,6 +145,9 @@ pub fn starts(place: &str) -> String {
     )
 }
 
+/// What a shell shows for a program that did wrong: SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGKILL, SIGSEGV, SIGSYS. Source: signal(7).
+const FATAL: [u32; 8] = [132, 133, 134, 135, 136, 137, 139, 159];
+
 /// What is wrong with the programs that were started, by path. `whole`: the script came to its end; else what was started last is at
 /// fault, too.
 pub fn not_starting(said: &str, whole: bool) -> BTreeMap<String, String> {
@@ -158,9 +161,9 @@ pub fn not_starting(said: &str, whole: bool) -> BTreeMap<String, String> {
             (at, ended) = (path, false);
         } else if let Some(text) = line.strip_prefix("+ ") {
             ended = true;
-            // A program may know no --version, but it must not be killed or be no program at all.
+            // A program may know no --version, but it must not be killed or be no program at all. (git ends with 129 by itself.)
             match status(text) {
-                Some(n @ 129..) => fails(format!("signal {} ends it at its start", n - 128)),
+                Some(n) if FATAL.contains(&n) => fails(format!("signal {} ends it at its start", n - 128)),
                 Some(126 | 127) | None => fails("it does not start".into()),
                 Some(_) => {}
             }
@@ -198,7 +201,7 @@ impl Catalogue {
         // The compiler has several checks: the first that fails is the reason.
         if !fresh.is_empty() {
             self.unfit.extend(fresh);
-            self.left_out.push(LeftOut { what, why: why.to_owned() });
+            self.failed.push(LeftOut { what, why: why.to_owned() });
         }
     }
 
@@ -209,7 +212,7 @@ impl Catalogue {
             match program.kind {
                 Kind::Compiler => self.leave_out(Blame::Compiler, &format!("{}: {why}", program.name())),
                 Kind::Tool if self.unfit.insert(path.clone()) => {
-                    self.left_out.push(LeftOut { what: program.name().to_owned(), why: why.clone() });
+                    self.failed.push(LeftOut { what: program.name().to_owned(), why: why.clone() });
                 }
                 Kind::Tool => {}
             }
@@ -254,7 +257,7 @@ mod tests {
 
     #[test]
     fn who_does_not_start() {
-        let said = "> bin/a\n\tlibc.so.6 => /run/accel/lib/libc.so.6 (0x1)\n= 0\n+ 0\n> bin/b\n= 0\n+ 1\n\
+        let said = "> bin/a\n\tlibc.so.6 => /run/accel/lib/libc.so.6 (0x1)\n= 0\n+ 0\n> bin/b\n= 0\n+ 129\n\
                     > bin/c\nbin/c: error while loading shared libraries: libx.so.1: file too short\n= 127\n+ 127\n\
                     > bin/d\n= 0\n+ 139\n> bin/e\nundefined symbol: f\t(bin/e)\n= 0\n+ 0\n> bin/f\n= 0\n";
         let bad = not_starting(said, false);
@@ -288,11 +291,11 @@ mod tests {
         one.leave_out_unfit(&BTreeMap::from([("usr/lib/cc1".into(), "it does not start".into())]));
         one.leave_out(Blame::Compiler, "a C object differs in .text");
         assert_eq!((chosen(&one), one.compiler.clone()), (1, None));
-        assert_eq!(one.left_out, [LeftOut { what: "gcc 12".into(), why: "cc1: it does not start".into() }]);
+        assert_eq!(one.failed, [LeftOut { what: "gcc 12".into(), why: "cc1: it does not start".into() }]);
         assert!(one.unknown(&["gcc-12".into()]).is_empty(), "a word that names it is still good");
         let mut none = all;
         none.leave_out(Blame::Tools, "fakeroot fails");
         none.leave_out(Blame::One("sed"), "again");
-        assert_eq!((chosen(&none), none.left_out.len()), (2, 1));
+        assert_eq!((chosen(&none), none.failed.len()), (2, 1));
     }
 }

@@ -151,6 +151,7 @@ impl Booting {
                 return Err(e.hint(format!("it was kept: pronto console {0}, pronto destroy {0}", self.name)));
             }
             failed_units = super::exec::failed_units(ctx, &self.name, limit);
+            super::accel::look(ctx, &self.name, interrupt);
         }
         if paused {
             let frozen = ctx.store.read_run(&self.uuid).map(|r| r.cage.freeze(true));

@@ -87,7 +87,8 @@ pub(super) fn probe(ctx: &Ctx, bench: &Bench<'_>, all: &mut Catalogue) -> Result
             }
         }
     }
-    all.left_out.sort();
+    all.failed.sort();
+    all.failed.dedup();
     step.done("");
     Ok(())
 }
