@@ -10,6 +10,7 @@ pub mod control;
 pub mod copy;
 mod cpu;
 pub mod create;
+pub mod defaults;
 mod delegation;
 pub mod doctor;
 pub mod enter;

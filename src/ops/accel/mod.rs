@@ -38,11 +38,22 @@ pub fn mounts(native: &Native, dir: &Path) -> Vec<(PathBuf, PathBuf)> {
     vec![(native.from.clone(), PLACE.into()), (dir.join(CHOSEN), Path::new(PLACE).join("x"))]
 }
 
+/// What was said for one guest alone. What holds for all of them need not fit this one, which is no error then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Asked {
+    /// `--accel`.
+    pub mode: bool,
+    /// `--accel-exclude`.
+    pub exclude: bool,
+}
+
 /// What is asked for, of which guest.
 #[derive(Debug)]
 pub struct Wish<'a> {
     /// What the user wants.
     pub spec: &'a Spec,
+    /// What of it was said for this guest, now.
+    pub asked: Asked,
     /// Where packages come from, if not from the host's own mirror.
     pub mirror: Option<&'a str>,
     /// The guest's tree.
@@ -65,7 +76,12 @@ pub fn prepare(ctx: &Ctx, wish: &Wish<'_>) -> Result<Option<Native>> {
         return Ok(None);
     }
     let nothing = |why: &str| {
-        ctx.report.warn(&format!("--accel {}: nothing is native, since {why}", spec.accel));
+        let line = format!("--accel {}: nothing is native, since {why}", spec.accel);
+        if wish.asked.mode {
+            ctx.report.warn(&line);
+        } else {
+            ctx.report.note(&line);
+        }
         Ok(None)
     };
     let release = match release(wish) {
@@ -78,7 +94,7 @@ pub fn prepare(ctx: &Ctx, wish: &Wish<'_>) -> Result<Option<Native>> {
         }
         other => other?,
     };
-    if let Some(word) = all.unknown(&spec.accel_exclude).first() {
+    if let Some(word) = all.unknown(&spec.accel_exclude).first().filter(|_| wish.asked.exclude) {
         let what = format!("--accel-exclude names '{}', which is no program or package of these", word.escape_debug());
         let hint = "these are names of programs and of packages: make, coreutils, gcc-12";
         return Err(Error::new(Kind::Usage, what).hint(hint));
@@ -108,7 +124,9 @@ fn choose(all: &Catalogue, from: PathBuf, wish: &Wish<'_>) -> std::io::Result<Na
     std::fs::set_permissions(&dir, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
     catalogue::lay_out(&dir, &chosen, all.skew.is_some())?;
     let left_out = all.left_out.iter().map(|left| format!("{}: {}", left.what, left.why));
-    let excluded = wish.spec.accel_exclude.iter().map(|word| format!("{word}: it was excluded"));
+    let unknown = all.unknown(&wish.spec.accel_exclude);
+    let excluded = wish.spec.accel_exclude.iter().filter(|word| !unknown.contains(&word.as_str()));
+    let excluded = excluded.map(|word| format!("{word}: it was excluded"));
     Ok(Native {
         from,
         programs: chosen.iter().map(|program| &program.path).collect::<BTreeSet<_>>().len(),
@@ -145,6 +163,9 @@ pub fn told(native: &Native) -> String {
     let compiler = native.compiler.as_deref().map(|name| format!(" and {name}")).unwrap_or_default();
     let failed = match native.failed.as_slice() {
         [] => String::new(),
+        [some @ .., _] if some.len() > 2 => {
+            format!("; not {} and {} more (see info)", some[..2].join(", "), some.len() - 1)
+        }
         some => format!("; not {}", some.join(", ")),
     };
     format!("{} programs{compiler}{failed}; all others are emulated", native.programs)

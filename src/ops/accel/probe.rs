@@ -64,7 +64,7 @@ pub(super) fn probe(ctx: &Ctx, bench: &Bench<'_>, all: &mut Catalogue) -> Result
         let kind = if native.is_some() { "native" } else { "emulated" };
         let start = |(name, user, checks): &(&str, Option<&str>, &[Check])| {
             let files = trial::SOURCES.iter().map(|(name, text)| (*name, (*text).to_owned()));
-            bench.start(ctx, &format!("{kind}-{name}"), native, *user, trial::script(checks), files)
+            bench.start(ctx, &format!("{kind}-{name}"), native, *user, &trial::script(checks), files)
         };
         roles.iter().map(start).collect()
     };
@@ -117,7 +117,7 @@ impl Bench<'_> {
             let files = std::iter::once(("paths", paths));
             // Nothing in `x`: the shell is the guest's own, whatever is wrong with a native one.
             let script = trial::starts(PLACE);
-            let working = self.start(ctx, &format!("starts-{n}"), Some(&self.made.join("x")), None, script, files)?;
+            let working = self.start(ctx, &format!("starts-{n}"), Some(&self.made.join("x")), None, &script, files)?;
             let (changes, whole) = working.finish(Instant::now() + STARTS, interrupt)?;
             let said = changes.read(Path::new(WORKSHOP).join("starts"), MOST).unwrap_or_default();
             let said = String::from_utf8_lossy(&said);
@@ -139,7 +139,7 @@ impl Bench<'_> {
         name: &str,
         native: Option<&Path>,
         user: Option<&str>,
-        script: String,
+        script: &str,
         files: impl Iterator<Item = (&'static str, String)>,
     ) -> Result<Working> {
         let claim = ids::take(&format!("{name} {}", self.work.display())).map_err(|e| cannot("find ids").because(e))?;
@@ -157,7 +157,7 @@ impl Bench<'_> {
         let plan = Plan {
             root,
             hostname: "localhost".into(),
-            words: ["dash", "-c", &script].map(OsString::from).to_vec(),
+            words: ["dash", "-c", script].map(OsString::from).to_vec(),
             env: vec![("LC_ALL".into(), "C".into())],
             user: user.map(str::to_owned),
             workdir: Some(Path::new("/").join(WORKSHOP)),
