@@ -201,3 +201,37 @@ fn sum(all: &[Process], root: i32, names: &Names) -> Profile {
         whole: true,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_are_added_up() {
+        let process = |name: &str, pid, parent, forked, micros| Process {
+            name: name.into(),
+            pid,
+            parent,
+            forked,
+            micros,
+            kib: 200 << 10,
+        };
+        let all = [
+            process("pronto", 3, 0, true, 0),
+            process("cc1", 12, 11, false, 900_000),
+            process("cron", 30, 1, false, 50_000),
+            process("sh", 13, 10, true, 10_000),
+            process("gcc", 11, 10, false, 0),
+            process("cc1", 14, 10, false, 90_000),
+            process("sh", 10, 0, false, 0),
+        ];
+        let told = sum(&all, 10, &Names::default());
+        let rows: Vec<_> = told.programs.iter().map(|row| (row.program.as_str(), row.execs, row.forks)).collect();
+        assert_eq!(rows, [("cc1", 2, 0), ("sh", 1, 1), ("gcc", 1, 0)]);
+        assert!((told.programs[0].share - 0.99).abs() < 1e-9 && (told.accounted_seconds - 1.0).abs() < 1e-9);
+        assert_eq!((told.processes, told.other_processes), (5, 1), "what began the account is nobody's");
+        assert!((told.other_seconds - 0.05).abs() < 1e-9);
+        assert_eq!(told.programs[0].by, By::Emulated);
+        assert_eq!(sum(&[], 10, &Names::default()).programs, []);
+    }
+}
