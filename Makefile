@@ -8,7 +8,7 @@ DESTDIR   ?=
 PROGRAM   := target/release/pronto
 RING_ARGS ?=
 
-.PHONY: help build demo test unit suite boot hosts matrix fixtures deps deps-run deps-test fuzz lint fmt doc install uninstall
+.PHONY: help build demo test unit suite boot hosts matrix fixtures bench-builds deps deps-run deps-test fuzz lint fmt doc install uninstall
 
 help: ## this list
 	@sed -n 's/^\([a-z][a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -43,6 +43,11 @@ hosts: deps-test ## whole Debian hosts, emulated, with real guests in them (root
 # Systems are made once, and kept in the script's own store; the table is written even if a row is bad.
 matrix: deps-run build ## boots every architecture and release that can be made here (root); writes docs/matrix.md
 	contrib/matrix.sh $(PROGRAM) docs/matrix.md
+
+# The loop that benches/setup.sh makes, so that no file system's journal or its absence is measured.
+bench-builds: deps build ## what builds cost: native, emulated, accelerated (root; hours: PACKAGES="hello zlib" for some; ARCH=armhf)
+	benches/setup.sh
+	benches/builds.sh $(PACKAGES)
 
 fixtures: ## the guests and hosts of the rings alone, into the cache
 	$(CARGO) test --locked --test boot --test host --no-run

@@ -92,6 +92,7 @@ impl Bench {
             boot_dir: None,
             systemd_binfmt: Some(PathBuf::from(SYSTEMD_BINFMT)).filter(|p| p.exists()),
             cache: Some(PathBuf::from("/run/q/interpreters.json")),
+            copies: Some(PathBuf::from("/run/q/registered")),
             profiles: Profiles::embedded(),
         };
         let arm64 = host.profiles.find("arm64").unwrap().clone();
@@ -197,6 +198,44 @@ fn the_newest_enabled_entry_wins() {
     });
 }
 
+/// A copy that looks for native programs serves everybody; who wants one gets one, and it is not taken from others.
+#[test]
+fn one_that_looks_for_native_programs_stays() {
+    privately("one_that_looks_for_native_programs_stays", |bench| {
+        let qemu = format!("{BIN}/qemu-aarch64");
+        copy_of_qemu(&qemu);
+        let ensure = |native| bench.host.ensure(&bench.arm64, true, native).unwrap();
+        assert!(!ensure(false).native);
+        let first = ensure(true);
+        assert!(first.native && first.registered_now);
+        assert_eq!(first.interpreter.to_str(), Some(qemu.as_str()), "it is told by the name of what it was made of");
+        let copy = bench.registry().read("pronto-arm64").unwrap().entry.interpreter;
+        assert!(copy.starts_with("/run/q/registered"), "{}", copy.display());
+        assert_eq!(really_runs(PLAIN), copy.to_str().map(str::to_owned));
+        for native in [true, false] {
+            std::thread::sleep(Duration::from_millis(50));
+            assert!(!ensure(native).registered_now, "nothing is left to do");
+        }
+        let row = bench.host.status(&bench.arm64).unwrap();
+        assert!(row.ours && row.version.is_some() && row.problems.is_empty(), "{row:?}");
+        // Another store's is as good.
+        let other = Host { copies: Some(PathBuf::from("/run/q/other")), ..bench.host.clone() };
+        assert!(!other.ensure(&bench.arm64, true, true).unwrap().registered_now);
+        // A cache may be emptied, an interpreter upgraded.
+        std::fs::remove_dir_all("/run/q/registered").unwrap();
+        assert!(ensure(true).registered_now);
+        std::thread::sleep(Duration::from_millis(50));
+        copy_of_qemu(&qemu);
+        assert!(ensure(true).registered_now);
+        let now = bench.registry().read("pronto-arm64").unwrap().entry.interpreter;
+        assert_ne!(now, copy);
+        assert_eq!(std::fs::read_dir("/run/q/registered").unwrap().count(), 1, "the old one is gone");
+        // Who registers by name, for good, gets the interpreter itself.
+        assert!(bench.host.register(&bench.arm64, true).unwrap().changed);
+        assert_eq!(really_runs(PLAIN), Some(qemu));
+    });
+}
+
 #[test]
 fn ensure_changes_only_what_it_must() {
     privately("ensure_changes_only_what_it_must", |bench| {
@@ -204,13 +243,13 @@ fn ensure_changes_only_what_it_must() {
         bench.registry().add(&Entry::parse(DEBIANS).unwrap()).unwrap();
         assert_eq!(really_runs(APPIMAGE), None, "the distribution's mask leaves AppImages out");
         copy_of_qemu(&qemu);
-        let first = bench.host.ensure(&bench.arm64, true).unwrap();
+        let first = bench.host.ensure(&bench.arm64, true, false).unwrap();
         assert!(first.registered_now && first.credentials);
         assert_eq!((first.interpreter.to_str(), first.entry.as_str()), (Some(qemu.as_str()), "pronto-arm64"));
         assert_eq!(bench.registry().read("pronto-arm64").unwrap().entry.flags.to_string(), "POCF");
         assert_eq!(really_runs(PLAIN).as_ref(), Some(&qemu));
         assert_eq!(really_runs(APPIMAGE).as_ref(), Some(&qemu));
-        assert!(!bench.host.ensure(&bench.arm64, true).unwrap().registered_now);
+        assert!(!bench.host.ensure(&bench.arm64, true, false).unwrap().registered_now);
 
         let row = bench.host.status(&bench.arm64).unwrap();
         assert!(row.ours && row.setuid && !row.durable && row.problems.is_empty(), "{row:?}");
@@ -225,18 +264,18 @@ fn ensure_changes_only_what_it_must() {
         let row = bench.host.status(&bench.arm64).unwrap();
         assert_eq!((row.pinned, row.problems.len()), (Some(Pinned::Changed), 1), "{row:?}");
         std::thread::sleep(Duration::from_millis(50));
-        assert!(bench.host.ensure(&bench.arm64, true).unwrap().registered_now);
+        assert!(bench.host.ensure(&bench.arm64, true, false).unwrap().registered_now);
         assert_eq!(really_runs(PLAIN), Some(qemu.clone()));
 
         // Without credentials, and disabled, and covered by a newer entry.
-        assert!(bench.host.ensure(&bench.arm64, false).unwrap().registered_now);
+        assert!(bench.host.ensure(&bench.arm64, false, false).unwrap().registered_now);
         assert_eq!(bench.registry().read("pronto-arm64").unwrap().entry.flags.to_string(), "POF");
         bench.command("pronto-arm64", b"0");
-        assert!(bench.host.ensure(&bench.arm64, false).unwrap().registered_now);
+        assert!(bench.host.ensure(&bench.arm64, false, false).unwrap().registered_now);
         copy_of_qemu("/run/q/newer");
         bench.registry().add(&entry("newer", "/run/q/newer")).unwrap();
         assert_eq!(bench.winner().as_deref(), Some("newer"));
-        assert!(bench.host.ensure(&bench.arm64, false).unwrap().registered_now);
+        assert!(bench.host.ensure(&bench.arm64, false, false).unwrap().registered_now);
         assert_eq!(really_runs(PLAIN), Some(qemu));
         assert!(bench.host.unregister(&bench.arm64).unwrap().changed);
         assert!(!bench.host.unregister(&bench.arm64).unwrap().changed);
@@ -263,7 +302,7 @@ fn a_distributions_entry_is_described() {
         bench.command("status", b"0");
         let told = format!("{:?}", bench.host.status(&bench.arm64).unwrap().problems);
         assert!(told.contains("disabled as a whole"), "{told}");
-        let error = bench.host.ensure(&bench.arm64, true).unwrap_err();
+        let error = bench.host.ensure(&bench.arm64, true, false).unwrap_err();
         assert!(matches!(error, Error::NotInForce { .. }), "{error}");
         assert!(bench.registry().read("pronto-arm64").is_none(), "a failed ensure leaves nothing");
     });
@@ -291,7 +330,7 @@ fn a_whole_run_of_systemd_binfmt_leaves_ours_in_force() {
         let names: Vec<_> = bench.registry().entries().unwrap().into_iter().map(|r| r.entry.name).collect();
         assert_eq!(names, ["pronto-arm64", "qemu-aarch64"], "it flushed and applied all files");
         assert_eq!(really_runs(PLAIN).as_ref(), Some(&qemu));
-        assert!(!bench.host.ensure(&bench.arm64, true).unwrap().registered_now, "nothing is left to do");
+        assert!(!bench.host.ensure(&bench.arm64, true, false).unwrap().registered_now, "nothing is left to do");
 
         // The proof that the name matters: under one that sorts before qemu-*, ours would lose.
         std::fs::rename(&made.file, "/etc/binfmt.d/pronto-arm64.conf").unwrap();
@@ -303,7 +342,7 @@ fn a_whole_run_of_systemd_binfmt_leaves_ours_in_force() {
         Tool::new(SYSTEMD_BINFMT).arg("--unregister").output().unwrap();
         let told = format!("{:?}", bench.host.status(&bench.arm64).unwrap().problems);
         assert!(told.contains("is not in force"), "{told}");
-        assert!(bench.host.ensure(&bench.arm64, true).unwrap().registered_now);
+        assert!(bench.host.ensure(&bench.arm64, true, false).unwrap().registered_now);
 
         assert!(bench.host.unregister(&bench.arm64).unwrap().changed);
         assert!(!made.file.exists() && bench.winner().is_none());
@@ -331,7 +370,7 @@ fn what_fails_leaves_everything_as_it_was() {
         assert_eq!(std::fs::read(&file).unwrap(), text);
         assert_eq!(bench.registry().read("pronto-arm64").unwrap().entry, before);
         // The administrator said no to credentials for good: a create does not overrule it.
-        assert!(!bench.host.ensure(&bench.arm64, true).unwrap().credentials);
+        assert!(!bench.host.ensure(&bench.arm64, true, false).unwrap().credentials);
         bench.host.unregister(&bench.arm64).unwrap();
 
         // A registry that was not mounted is not mounted after a failure.
@@ -341,7 +380,7 @@ fn what_fails_leaves_everything_as_it_was() {
         assert!(elsewhere.register(&bench.arm64, true).is_err());
         assert!(!registry.is_mounted());
         let elsewhere = Host { systemd_binfmt: None, ..elsewhere };
-        assert!(elsewhere.ensure(&bench.arm64, true).unwrap().registered_now);
+        assert!(elsewhere.ensure(&bench.arm64, true, false).unwrap().registered_now);
         assert!(registry.is_mounted() && bench.winner().as_deref() == Some("pronto-arm64"));
     });
 }
@@ -356,11 +395,11 @@ fn what_is_for_this_boot_outlives_a_run_of_systemd_binfmt() {
         let qemu = format!("{BIN}/qemu-aarch64");
         copy_of_qemu(&qemu);
         let host = Host { boot_dir: Some(PathBuf::from("/run/binfmt.d")), ..bench.host.clone() };
-        host.ensure(&bench.arm64, true).unwrap();
+        host.ensure(&bench.arm64, true, false).unwrap();
         Tool::new(SYSTEMD_BINFMT).output().unwrap();
         assert_eq!(really_runs(PLAIN), Some(qemu));
         assert!(!host.status(&bench.arm64).unwrap().durable, "it is for this boot only");
-        assert!(!host.ensure(&bench.arm64, true).unwrap().registered_now, "nothing is left to do");
+        assert!(!host.ensure(&bench.arm64, true, false).unwrap().registered_now, "nothing is left to do");
         // An administrator's durable file has the same name, and so it wins.
         host.register(&bench.arm64, false).unwrap();
         Tool::new(SYSTEMD_BINFMT).output().unwrap();
@@ -382,7 +421,7 @@ fn an_unfit_interpreter_is_named_with_its_fault() {
         let arm64 = profiles.find("arm64").unwrap();
         let strange = PathBuf::from(BIN).join("qemu-strange");
         let fault = || {
-            let error = bench.host.ensure(arm64, true).unwrap_err();
+            let error = bench.host.ensure(arm64, true, false).unwrap_err();
             assert_eq!(error.package(), Some("qemu-user"));
             error.to_string()
         };
@@ -403,7 +442,7 @@ fn an_unfit_interpreter_is_named_with_its_fault() {
         assert!(bench.registry().entries().unwrap().is_empty());
         for profile in &bench.host.profiles {
             if pronto::binfmt::runs_itself(profile).unwrap() {
-                assert!(matches!(bench.host.ensure(profile, true), Err(Error::Native(_))), "{}", profile.name);
+                assert!(matches!(bench.host.ensure(profile, true, false), Err(Error::Native(_))), "{}", profile.name);
                 assert!(matches!(bench.host.register(profile, true), Err(Error::Native(_))), "{}", profile.name);
             }
         }
@@ -507,15 +546,15 @@ fn several_are_registered_or_none() {
         assert_eq!(std::fs::read_dir("/etc/binfmt.d").unwrap().count(), 0);
 
         let facts = Facts::default();
-        let private = registry::emulator(&ctx, &bench.arm64, &facts, true, true).unwrap();
+        let private = registry::emulator(&ctx, &bench.arm64, &facts, true, true, false).unwrap();
         let Some(Found::Private(_, lines)) = private else { panic!("{private:?}") };
         assert!(lines[0].starts_with(":pronto-arm64:M:") && lines[0].ends_with(":POCF"), "{lines:?}");
         assert!(!bench.registry().entries().unwrap().iter().any(|e| e.entry.name == "pronto-arm64"));
-        let found = registry::emulator(&ctx, &bench.arm64, &facts, true, false).unwrap();
+        let found = registry::emulator(&ctx, &bench.arm64, &facts, true, false, false).unwrap();
         let Some(Found::Host(arm64)) = found else { panic!("{found:?}") };
         assert!(arm64.registered_now);
         let own = bench.host.profiles.find(&own).unwrap();
-        assert!(registry::emulator(&ctx, own, &facts, true, false).unwrap().is_none());
+        assert!(registry::emulator(&ctx, own, &facts, true, false, false).unwrap().is_none());
     });
 }
 
@@ -527,6 +566,6 @@ fn worker() {
     }
     let host = Host { cache: Some(PathBuf::from("/run/q/interpreters.json")), ..Host::system(Path::new("/run/q")) };
     let arm64 = host.profiles.find("arm64").unwrap().clone();
-    let emulator = host.ensure(&arm64, true).unwrap();
+    let emulator = host.ensure(&arm64, true, false).unwrap();
     writeln!(std::io::stdout(), "registered_now={}", emulator.registered_now).unwrap();
 }

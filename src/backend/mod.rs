@@ -2,6 +2,7 @@
 //! functions (golden tests sit there); starting the program is the monitor's work.
 
 pub mod direct;
+pub mod hexagon;
 pub mod nspawn;
 
 use std::ffi::OsString;

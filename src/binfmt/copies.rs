@@ -23,27 +23,62 @@ pub const SIGNALS: &str = "32 61 2,34 34 27";
 /// programs where there are some. Errors: why there can be none, in words
 /// that follow the interpreter's name; what runs already keeps its own.
 pub fn copy(interpreter: &Path, cpu: Option<&str>, native: bool, dir: &Path) -> Result<PathBuf, String> {
-    let said = |e: std::io::Error| format!("cannot be copied: {e}");
-    let meta = std::fs::metadata(interpreter).map_err(said)?;
-    let text = format!("4 {} {:?} {cpu:?} {native}", interpreter.display(), super::interpreter::identity(&meta));
-    let name = interpreter.file_name().ok_or("has no name")?;
-    let path = dir.join(tag::of(text.as_bytes(), 24)).join(name);
+    let path = dir.join(name(interpreter, cpu, native)?);
     if let Ok(known) = File::open(&path) {
         // The ones that were not used for longest go first.
         let _ = known.set_times(FileTimes::new().set_modified(SystemTime::now()));
         return Ok(path);
     }
-    let program = std::fs::read(interpreter).map_err(said)?;
+    write(interpreter, cpu, native, &path)?;
+    sweep(dir);
+    Ok(path)
+}
+
+/// As [`copy`], without a CPU model and with native programs, for the host's registry: it stays as long as its interpreter does, and is not
+/// touched again, since a change would look as if another file had taken its place.
+pub(super) fn lasting(interpreter: &Path, dir: &Path) -> Result<PathBuf, String> {
+    let path = dir.join(lasting_name(interpreter)?);
+    if path.exists() {
+        return Ok(path);
+    }
+    // Those of earlier versions are of no use.
+    for old in std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()) {
+        if path.file_name().is_some_and(|name| old.join(name).exists()) {
+            let _ = std::fs::remove_dir_all(old);
+        }
+    }
+    write(interpreter, None, true, &path)?;
+    Ok(path)
+}
+
+/// Where the copy lies that [`lasting`] makes, below its directory. Errors: there is no such interpreter.
+pub(super) fn lasting_name(interpreter: &Path) -> Result<PathBuf, String> {
+    name(interpreter, None, true)
+}
+
+fn said(e: &std::io::Error) -> String {
+    format!("cannot be copied: {e}")
+}
+
+/// A directory for each interpreter as it is now and set of options, and in it the name that people look for.
+fn name(interpreter: &Path, cpu: Option<&str>, native: bool) -> Result<PathBuf, String> {
+    let meta = std::fs::metadata(interpreter).map_err(|e| said(&e))?;
+    let text = format!("5 {} {:?} {cpu:?} {native}", interpreter.display(), super::interpreter::identity(&meta));
+    let name = interpreter.file_name().ok_or("has no name")?;
+    Ok(Path::new(&tag::of(text.as_bytes(), 24)).join(name))
+}
+
+fn write(interpreter: &Path, cpu: Option<&str>, native: bool, path: &Path) -> Result<(), String> {
+    let program = std::fs::read(interpreter).map_err(|e| said(&e))?;
     let mut options: Vec<(&str, &str)> = cpu.map(|model| ("-cpu", model)).into_iter().collect();
     if knows_signals(&program) {
         options.push(("-t", SIGNALS));
     }
     let baked = bake(&program, &options, native).map_err(|e| e.to_string())?;
     let parent = path.parent().ok_or("has no place")?;
-    fs::private_dir(dir).and_then(|()| fs::private_dir(parent)).map_err(said)?;
-    fs::write_atomic(&path, &baked, 0o755).map_err(said)?;
-    sweep(dir);
-    Ok(path)
+    let dir = parent.parent().ok_or("has no place")?;
+    fs::private_dir(dir).and_then(|()| fs::private_dir(parent)).map_err(|e| said(&e))?;
+    fs::write_atomic(path, &baked, 0o755).map_err(|e| said(&e))
 }
 
 /// Whether there can be a copy of an interpreter. Errors: as [`copy`].

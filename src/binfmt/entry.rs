@@ -94,6 +94,13 @@ pub struct LineError {
 }
 
 impl Entry {
+    /// The same with another interpreter.
+    #[must_use]
+    pub fn with_interpreter(mut self, interpreter: &Path) -> Entry {
+        interpreter.clone_into(&mut self.interpreter);
+        self
+    }
+
     /// Reads a line of binfmt.d: `:name:M:offset:magic:mask:interpreter:flags`. Errors: not of that form.
     pub fn parse(line: &str) -> Result<Entry, LineError> {
         parse_line(line).map_err(|why| LineError { line: line.to_owned(), why })

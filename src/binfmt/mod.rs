@@ -37,15 +37,14 @@ pub use demands::{Level, Problem, demands};
 pub use entry::{Entry, Flags, Kind, LineError};
 pub use interpreter::{Interpreter, Version, best, candidates};
 pub use kernel::{Registered, Registry, ident};
-pub use native::{host_profile, runs_itself};
+pub use native::{host_profile, machine, runs_itself};
 pub use private::{interpreter_of, private};
 pub use register::{Emulator, Host, Made, Snapshot};
 pub use status::{Pinned, Row};
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use crate::arch::Profile;
 use crate::sys::process::ToolError;
 
 /// What can go wrong with registering.
@@ -133,11 +132,3 @@ impl Error {
 
 /// Result of this room.
 pub type Result<T> = std::result::Result<T, Error>;
-
-/// Makes sure that programs of `profile` run here for this boot: the best interpreter is in force under our own entry. With
-/// `credentials`, setuid programs keep their privilege (flag C), unless a durable registration of ours says no.
-/// `state_dir` is private to root and cleared at boot. Doing it again, also by many at once, changes nothing.
-/// Errors: no fit interpreter, no registry; nothing is left registered or mounted by this call then.
-pub fn ensure(profile: &Profile, credentials: bool, state_dir: &Path) -> Result<Emulator> {
-    Host::system(state_dir).ensure(profile, credentials)
-}

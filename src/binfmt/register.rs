@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::status::{Pinned, pinned};
-use super::{Entry, Error, Interpreter, Registered, Registry, Result, Version, for_profile, ident, interpreter};
+use super::{
+    Entry, Error, Interpreter, Registered, Registry, Result, Version, copies, for_profile, ident, interpreter,
+};
 use crate::arch::{Profile, Profiles};
 use crate::sys::fs::write_atomic;
 use crate::sys::host;
@@ -27,6 +29,8 @@ pub struct Host {
     pub systemd_binfmt: Option<PathBuf>,
     /// What is remembered about interpreters.
     pub cache: Option<PathBuf>,
+    /// Where copies of interpreters lie that look for native programs ([`super::dispatch`]); none: there are none.
+    pub copies: Option<PathBuf>,
     /// The architectures there are.
     pub profiles: Profiles,
 }
@@ -46,6 +50,28 @@ pub struct Emulator {
     pub credentials: bool,
     /// Whether this call registered it (worth one line to the user).
     pub registered_now: bool,
+    /// Whether what is in force looks for native programs.
+    pub native: bool,
+}
+
+/// What shall be in force.
+struct Wanted {
+    entry: Entry,
+    /// The end of an interpreter's path that will do as well: a copy, in whichever store it lies.
+    or: Option<PathBuf>,
+}
+
+impl Wanted {
+    fn is(&self, there: &Entry) -> bool {
+        let copy = self.or.as_ref().is_some_and(|or| there.interpreter.ends_with(or));
+        *there == self.entry || copy && *there == self.entry.clone().with_interpreter(&there.interpreter)
+    }
+}
+
+impl From<Entry> for Wanted {
+    fn from(entry: Entry) -> Wanted {
+        Wanted { entry, or: None }
+    }
 }
 
 /// What a durable registration or its removal changed.
@@ -78,36 +104,47 @@ impl Host {
             boot_dir: host::systemd_is_init().then(|| PathBuf::from("/run/binfmt.d")),
             systemd_binfmt: programs.iter().map(PathBuf::from).find(|p| p.is_file()),
             cache: Some(state_dir.join("interpreters.json")),
+            copies: None,
             profiles: Profiles::embedded(),
         }
     }
 
-    /// See [`super::ensure`].
-    pub fn ensure(&self, profile: &Profile, credentials: bool) -> Result<Emulator> {
+    /// Makes sure that programs of `profile` run here for this boot: the best interpreter is in force under our own entry. With
+    /// `credentials`, setuid programs keep their privilege (flag C), unless a durable registration of ours says no. With `native`
+    /// it is a copy that looks for native programs, where there can be one; without, such a copy will do, too, for it does nothing
+    /// else where a guest has none. Doing it again, also by many at once, changes nothing.
+    /// Errors: no fit interpreter, no registry; nothing is left registered or mounted by this call then.
+    pub fn ensure(&self, profile: &Profile, credentials: bool, native: bool) -> Result<Emulator> {
         let interpreter = self.interpreter_for(profile)?;
         // An administrator's durable "no credentials" is not overruled by a create that says nothing.
         let credentials = credentials && self.durable(profile).is_none_or(|e| e.flags.credentials);
-        let wanted = for_profile(profile, &interpreter.path, credentials);
-        let registered_now = self.put_in_force(profile, &wanted, |registry| registry.replace(&wanted))?;
-        self.keep_for_this_boot(profile, &wanted);
+        let plain = for_profile(profile, &interpreter.path, credentials);
+        let copy =
+            self.copies.as_deref().filter(|_| native).and_then(|dir| copies::lasting(&interpreter.path, dir).ok());
+        let native = copy.is_some();
+        let entry = copy.map_or(plain.clone(), |copy| plain.clone().with_interpreter(&copy));
+        let wanted = Wanted { entry, or: copies::lasting_name(&interpreter.path).ok() };
+        let registered_now = self.put_in_force(profile, &wanted, |registry| registry.replace(&wanted.entry))?;
+        // A cache may be emptied, so what is registered again by itself is the interpreter as it is.
+        self.keep_for_this_boot(profile, &plain);
         let Interpreter { path, version, pie } = interpreter;
-        Ok(Emulator { interpreter: path, version, pie, entry: wanted.name, credentials, registered_now })
+        Ok(Emulator { interpreter: path, version, pie, entry: plain.name, credentials, registered_now, native })
     }
 
     /// Registers for this boot and all that follow: a file in binfmt.d, applied at once. Errors: as [`super::ensure`]; the file
     /// and the entry are as before then.
     pub fn register(&self, profile: &Profile, credentials: bool) -> Result<Made> {
         let interpreter = self.interpreter_for(profile)?;
-        let wanted = for_profile(profile, &interpreter.path, credentials);
+        let wanted = Wanted::from(for_profile(profile, &interpreter.path, credentials));
         let file = self.conf_file(profile);
         let before = self.snapshot(profile)?;
-        let text = conf_text(&wanted)?;
+        let text = conf_text(&wanted.entry)?;
         let new_file = before.text.as_deref() != Some(text.as_slice());
         if new_file {
             self.write_conf(&file, &text)?;
         }
-        match self.put_in_force(profile, &wanted, |registry| self.apply(registry, &file, &wanted)) {
-            Ok(changed) => Ok(Made { entry: wanted.name, file, changed: changed || new_file }),
+        match self.put_in_force(profile, &wanted, |registry| self.apply(registry, &file, &wanted.entry)) {
+            Ok(changed) => Ok(Made { entry: wanted.entry.name, file, changed: changed || new_file }),
             Err(error) => {
                 self.go_back(&before);
                 Err(error)
@@ -179,7 +216,7 @@ impl Host {
     fn put_in_force(
         &self,
         profile: &Profile,
-        wanted: &Entry,
+        wanted: &Wanted,
         change: impl Fn(&Registry) -> Result<()>,
     ) -> Result<bool> {
         let mounted = self.registry.mount()?;
@@ -192,10 +229,11 @@ impl Host {
             if self.in_force(profile, wanted)?.is_ok() {
                 return Ok(false);
             }
-            let before = self.registry.read(&wanted.name);
+            let name = &wanted.entry.name;
+            let before = self.registry.read(name);
             let changed = change(&self.registry).and_then(|()| self.verify(profile, wanted));
             if changed.is_err() {
-                self.restore(&wanted.name, before.as_ref());
+                self.restore(name, before.as_ref());
             }
             changed.map(|()| true)
         })();
@@ -215,21 +253,21 @@ impl Host {
         };
     }
 
-    /// Whether programs of `profile` are run by exactly `wanted`, with the file that is at its path now; otherwise, what wins.
-    fn in_force(&self, profile: &Profile, wanted: &Entry) -> Result<std::result::Result<(), String>> {
+    /// Whether programs of `profile` are run as `wanted`, with the file that is at its path now; otherwise, what wins.
+    fn in_force(&self, profile: &Profile, wanted: &Wanted) -> Result<std::result::Result<(), String>> {
         let winner = self.registry.winner(&ident(profile))?;
         Ok(match winner {
-            Some(w) if w.entry == *wanted && pinned(&w) != Pinned::Changed => Ok(()),
-            Some(w) if w.entry == *wanted => Err("a file that is gone".to_owned()),
+            Some(w) if wanted.is(&w.entry) && pinned(&w) != Pinned::Changed => Ok(()),
+            Some(w) if wanted.is(&w.entry) => Err("a file that is gone".to_owned()),
             Some(w) => Err(format!("{} ({})", w.entry.name.escape_debug(), super::entry::shown(&w.entry.interpreter))),
             None if !self.registry.is_enabled() => Err("nothing: binfmt_misc is disabled as a whole".to_owned()),
             None => Err("nothing".to_owned()),
         })
     }
 
-    fn verify(&self, profile: &Profile, wanted: &Entry) -> Result<()> {
+    fn verify(&self, profile: &Profile, wanted: &Wanted) -> Result<()> {
         self.in_force(profile, wanted)?.map_err(|winner| Error::NotInForce {
-            entry: wanted.name.clone(),
+            entry: wanted.entry.name.clone(),
             arch: profile.name.clone(),
             winner,
         })

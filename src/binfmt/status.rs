@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
-use super::{Entry, Error, Host, Interpreter, Level, Problem, Registered, Result, demands, ident, interpreter};
+use super::{Entry, Error, Host, Interpreter, Level, Problem, Registered, Result, copies, demands, ident, interpreter};
 use crate::arch::Profile;
 use crate::sys;
 
@@ -131,7 +131,10 @@ impl Host {
     fn versions(&self, profile: &Profile, path: &std::path::Path, row: &mut Row) {
         let found = interpreter::candidates(profile, &self.profiles, self.cache.as_deref());
         let file = |path: &std::path::Path| std::fs::metadata(path).map(|m| (m.dev(), m.ino())).ok();
-        let in_force = found.iter().find(|(candidate, _)| file(candidate).is_some() && file(candidate) == file(path));
+        let copy = |of: &std::path::Path| copies::lasting_name(of).is_ok_and(|copy| path.ends_with(copy));
+        let in_force = found
+            .iter()
+            .find(|(candidate, _)| file(candidate).is_some() && file(candidate) == file(path) || copy(candidate));
         let best = found.iter().filter_map(|(_, fit)| fit.as_ref().ok()).max_by_key(|i| i.version);
         match in_force {
             Some((_, Ok(Interpreter { version, pie, .. }))) => {

@@ -25,24 +25,25 @@ pub fn ensure(
     spec: &Spec,
     private: bool,
 ) -> Result<Option<Emulated>> {
-    let found = registry::emulator(ctx, profile, facts, !spec.no_credentials, private);
+    let native = spec.accel != Accel::Off;
+    let found = registry::emulator(ctx, profile, facts, !spec.no_credentials, private, native);
     let Some(found) = found.map_err(|e| e.with_kind(Kind::Create))? else {
         return native_has_one_cpu(spec).map(|()| None);
     };
-    let (interpreter, (major, minor, patch), private) = match found {
-        Found::Host(by) => (by.interpreter, by.version, Vec::new()),
-        Found::Private(by, lines) => (by.path, by.version, lines),
+    let (interpreter, (major, minor, patch), private, on_host) = match found {
+        Found::Host(by) => (by.interpreter, by.version, Vec::new(), by.native),
+        Found::Private(by, lines) => (by.path, by.version, lines, false),
     };
     let cpu = cpu::model(profiles, profile, facts, spec)?;
     let asked = spec.cpu.is_some() || spec.board.is_some();
     if let Some(cpu) = cpu.as_deref().filter(|_| asked) {
         cpu::is_known(&interpreter, cpu)?;
     }
-    let native = spec.accel != Accel::Off;
     let copies = copies(ctx, &interpreter, &private, cpu.as_deref(), asked, native);
     let init = facts.init.as_ref().map(|i| i.path.clone()).unwrap_or_default();
     let version = format!("{major}.{minor}.{patch}");
-    Ok(Some(Emulated { interpreter, version, layer: false, private, cpu, copies, native: None, init }))
+    let dispatches = on_host || native && copies.iter().any(|(of, _)| *of == interpreter);
+    Ok(Some(Emulated { interpreter, version, layer: false, private, cpu, copies, dispatches, native: None, init }))
 }
 
 /// A guest that runs on this CPU sees this CPU.

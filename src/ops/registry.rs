@@ -44,7 +44,8 @@ fn profiles_in(dir: &Path) -> Result<Profiles> {
 
 /// The registry of this host, for the verbs of this store.
 fn host_of(ctx: &Ctx) -> Result<Host> {
-    Ok(Host { profiles: profiles()?, ..Host::system(ctx.store.run()) })
+    let copies = Some(ctx.store.cache().join("registered"));
+    Ok(Host { profiles: profiles()?, copies, ..Host::system(ctx.store.run()) })
 }
 
 fn chosen<'a>(profiles: &'a Profiles, names: &[String]) -> Result<Vec<&'a Profile>> {
@@ -129,13 +130,14 @@ pub enum Found {
 
 /// Finds what a guest of `profile` needs: nothing where the host runs it itself. The interpreter is checked against the guest
 /// first. With `private` nothing on the host is changed; otherwise it is in force for this boot when this returns, and it is
-/// said in one line if that was new.
+/// said in one line if that was new. With `native` it is one that looks for native programs, where there can be one.
 pub fn emulator(
     ctx: &Ctx,
     profile: &Profile,
     facts: &Facts,
     credentials: bool,
     private: bool,
+    native: bool,
 ) -> Result<Option<Found>> {
     if binfmt::runs_itself(profile)? {
         return Ok(None);
@@ -153,7 +155,7 @@ pub fn emulator(
         let lines = private_lines(&host, profile, &best, credentials)?;
         return Ok(Some(Found::Private(best, lines)));
     }
-    let emulator = host.ensure(profile, credentials)?;
+    let emulator = host.ensure(profile, credentials, native)?;
     if emulator.registered_now {
         let (major, minor, patch) = emulator.version;
         ctx.report.note(&format!(

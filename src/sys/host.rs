@@ -78,22 +78,27 @@ pub enum Runner {
     Nobody,
 }
 
-/// Finds out who runs the program `image` by running it. It must be a static ELF file that reads one byte of stdin and then
-/// exits with `status`; while it waits, `/proc/PID/exe` tells what the kernel loaded: the file, or an interpreter.
-/// Errors: as memfd_create(2), or the program could not be started for other reasons than its format.
-pub fn who_runs(image: &[u8], status: i32) -> io::Result<Runner> {
-    const NAME: &str = "pronto-who-runs";
-    let name = CString::new(NAME)?;
+/// What a program in memory is called.
+const IN_MEMORY: &str = "pronto-who-runs";
+
+/// A program that is in no file system, to be executed by its descriptor. Errors: as memfd_create(2).
+pub fn in_memory(image: &[u8]) -> io::Result<std::fs::File> {
+    let name = CString::new(IN_MEMORY)?;
     // MFD_EXEC is only known to kernels from 6.3 on; before it every memfd can be executed.
     let flags = MFdFlags::MFD_CLOEXEC;
     let fd = memfd_create(name.as_c_str(), flags | MFdFlags::from_bits_retain(libc::MFD_EXEC))
         .or_else(|_| memfd_create(name.as_c_str(), flags))?;
     let mut file = std::fs::File::from(fd);
     file.write_all(image)?;
-    let own_path = format!("/proc/self/fd/{}", file.as_raw_fd());
     // A file that is open for writing cannot be executed (ETXTBSY), so it is opened again.
-    let reading = std::fs::File::open(&own_path)?;
-    drop(file);
+    std::fs::File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))
+}
+
+/// Finds out who runs the program `image` by running it. It must be a static ELF file that reads one byte of stdin and then
+/// exits with `status`; while it waits, `/proc/PID/exe` tells what the kernel loaded: the file, or an interpreter.
+/// Errors: as memfd_create(2), or the program could not be started for other reasons than its format.
+pub fn who_runs(image: &[u8], status: i32) -> io::Result<Runner> {
+    let reading = in_memory(image)?;
     let mut tool = Tool::new(format!("/proc/self/fd/{}", reading.as_raw_fd()));
     tool.command().env_clear().stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
     let mut child = match tool.spawn() {
@@ -105,7 +110,7 @@ pub fn who_runs(image: &[u8], status: i32) -> io::Result<Runner> {
     let loaded = std::fs::read_link(format!("/proc/{}/exe", child.id())).ok();
     drop(child.stdin.take());
     let ended = child.wait()?;
-    let ours = format!("/memfd:{NAME}");
+    let ours = format!("/memfd:{IN_MEMORY}");
     Ok(match loaded {
         Some(path) if path.to_string_lossy().starts_with(&ours) && ended.code() == Some(status) => Runner::Host,
         // The kernel took it as its own, and the CPU did not: nobody runs it.

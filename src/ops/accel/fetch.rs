@@ -22,7 +22,8 @@ const RECIPE: u32 = 3;
 
 /// The name of a release's directory. Another recipe's is another.
 fn name_of(release: &Release) -> String {
-    format!("accel-{}-{}{}", release.suite, release.arch, ending())
+    let Release { suite, arch, machine, .. } = release;
+    format!("accel-{suite}-{arch}-{machine}{}", ending())
 }
 
 /// How the names of directories end that this program makes on this machine.

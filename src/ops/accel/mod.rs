@@ -19,6 +19,7 @@ use crate::accel::catalogue::{self, Catalogue, Program};
 use crate::accel::dpkg;
 use crate::accel::make::{self, Release};
 use crate::arch::Profile;
+use crate::binfmt;
 use crate::domain::accel::PLACE;
 use crate::domain::{Accel, Artifact, Name, Native, Spec};
 use crate::elf::identity;
@@ -173,8 +174,8 @@ pub fn told(native: &Native) -> String {
 
 /// The guest's release. Errors: why there are no native programs for it, as the end of a sentence.
 fn release(wish: &Wish<'_>) -> std::result::Result<Release, String> {
-    if wish.by.copies.is_empty() {
-        return Err("its interpreter is not registered for it alone (--binfmt private, and user namespaces)".into());
+    if !wish.by.dispatches {
+        return Err(format!("{} is no static program for x86-64", wish.by.interpreter.display()));
     }
     let Some(os) = wish.facts.os_release.as_ref() else { return Err("its image does not say what it is".into()) };
     if os.id != "debian" && !os.id_like.split(' ').any(|id| id == "debian") {
@@ -183,17 +184,16 @@ fn release(wish: &Wish<'_>) -> std::result::Result<Release, String> {
     if os.version_codename.is_empty() || !os.version_codename.bytes().all(|b| b.is_ascii_alphanumeric()) {
         return Err("its image does not say which release it is".into());
     }
-    let (triplet, machine) = match wish.profile.debian.as_str() {
-        "arm64" => ("aarch64-linux-gnu", "aarch64"),
-        "armhf" => ("arm-linux-gnueabihf", "armv7l"),
-        "riscv64" => ("riscv64-linux-gnu", "riscv64"),
-        other => return Err(format!("no compiler for {other} is known here")),
-    };
+    if !matches!(wish.profile.debian.as_str(), "arm64" | "armhf" | "riscv64") {
+        return Err(format!("no compiler for {} is known here", wish.profile.debian));
+    }
+    // Raspberry Pi OS's CPU is another one than Debian's armhf.
+    let machine = binfmt::machine(wish.profile, &wish.by.interpreter, wish.by.cpu.as_deref())?;
     Ok(Release {
         suite: os.version_codename.clone(),
         arch: wish.profile.debian.clone(),
-        triplet: triplet.into(),
-        machine: machine.into(),
+        triplet: wish.profile.triplet.clone(),
+        machine,
         is_debian: os.id == "debian",
     })
 }

@@ -3,8 +3,8 @@
 //! made, since there the compiler, make and fakeroot are at hand, of which an image may have none; and since each domain that is made
 //! would have to pay for it. What it costs is what the guest's own compiler takes, emulated, for two small files.
 //!
-//! Jails without an init, as `run` has them, with ids of their own and a registry of interpreters of their own, on an overlay whose
-//! changes are looked at and thrown away. They end with this process, however it ends; nothing is mounted or registered on the host.
+//! Jails without an init, as `run` has them, on an overlay whose changes are looked at and thrown away, with ids and a registry of
+//! interpreters of their own where the guest has them. They end with this process, however it ends; nothing is mounted or registered on the host.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -32,6 +32,8 @@ const LIMIT: Duration = Duration::from_secs(300);
 const STARTS: Duration = Duration::from_secs(60);
 /// So many programs may hang before the rest is given up.
 const HANGING: usize = 5;
+/// An ordinary user.
+const NOBODY: &str = "1000:1000";
 /// Where the work is done in there.
 const WORKSHOP: &str = "probe";
 /// The most that is read of a file that was made there.
@@ -59,7 +61,7 @@ pub(super) fn probe(ctx: &Ctx, bench: &Bench<'_>, all: &mut Catalogue) -> Result
     let has_compiler = all.programs.iter().any(|program| program.kind == Kind::Compiler);
     let checks: Vec<Check> =
         trial::CHECKS.iter().copied().filter(|c| has_compiler || c.blame != Blame::Compiler).collect();
-    let roles = [("root", None, checks.as_slice()), ("user", Some("1000:1000"), trial::AS_USER)];
+    let roles = [("root", None, checks.as_slice()), ("user", Some(NOBODY), trial::AS_USER)];
     let both = |native: Option<&Path>| -> Result<Vec<Working>> {
         let kind = if native.is_some() { "native" } else { "emulated" };
         let start = |(name, user, checks): &(&str, Option<&str>, &[Check])| {
@@ -142,16 +144,21 @@ impl Bench<'_> {
         script: &str,
         files: impl Iterator<Item = (&'static str, String)>,
     ) -> Result<Working> {
-        let claim = ids::take(&format!("{name} {}", self.work.display())).map_err(|e| cannot("find ids").because(e))?;
-        let ids = Mapping::of(claim.range).map_err(|e| cannot("make a user namespace").because(e))?;
+        // Where the host's registry serves there may be no user namespaces; then nobody in there is root.
+        let apart = !self.by.private.is_empty();
+        let claim = apart.then(|| ids::take(&format!("{name} {}", self.work.display()))).transpose();
+        let claim = claim.map_err(|e| cannot("find ids").because(e))?;
+        let ids = claim.as_ref().map(|claim| Mapping::of(claim.range)).transpose();
+        let ids = ids.map_err(|e| cannot("make a user namespace").because(e))?;
+        let user = user.or((!apart).then_some(NOBODY));
         let changes = self.changes(name, files).map_err(|e| cannot("make a directory").because(e))?;
         let upper = Some((changes.join("upper"), changes.join("work")));
-        let overlay = Overlay { lowers: vec![self.guest.to_owned().into()], upper, ids: Some(ids.clone()) };
+        let overlay = Overlay { lowers: vec![self.guest.to_owned().into()], upper, ids: ids.clone() };
         let root = overlay.detached_for_layer().map_err(|e| cannot("stack a tree").because(e))?;
         let mut binds = Vec::new();
         for (source, target) in native.iter().flat_map(|x| [(self.made, PLACE.into()), (x, Path::new(PLACE).join("x"))])
         {
-            let source = tree::shown(source, Some(&ids)).map_err(|e| cannot("show them").because(e))?;
+            let source = tree::shown(source, ids.as_ref()).map_err(|e| cannot("show them").because(e))?;
             binds.push(direct::Bind { source, target, read_only: true });
         }
         let plan = Plan {
@@ -167,7 +174,7 @@ impl Bench<'_> {
             tty: true,
             resolv_conf: None,
             cgroup: None,
-            ids: Some(claim.range),
+            ids: claim.as_ref().map(|claim| claim.range),
             private: self.by.private.clone(),
             copies: interpreter::open_copies(&ctx.store, self.by).map_err(|why| cannot("start").because(why))?,
         };
@@ -197,7 +204,7 @@ struct Working {
     changes: PathBuf,
     /// Held, or its shell would be hung up.
     _terminal: Option<OwnedFd>,
-    _claim: ids::Claim,
+    _claim: Option<ids::Claim>,
 }
 
 impl Working {

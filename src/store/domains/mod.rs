@@ -65,6 +65,9 @@ pub struct Emulated {
     /// Interpreters of the guest's own registry, each with the copy that stands in for it there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub copies: Vec<(PathBuf, PathBuf)>,
+    /// Whether the interpreter looks for native programs (`binfmt/dispatch.rs`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dispatches: bool,
     /// The programs that are not emulated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub native: Option<Native>,
