@@ -194,7 +194,7 @@ impl Names {
 }
 
 /// Names that update-alternatives(1) makes, and diversions.
-const ALTERNATIVES: &[(&str, &str)] =
+pub const ALTERNATIVES: &[(&str, &str)] =
     &[("dash", "sh"), ("gawk", "awk"), ("gawk", "nawk"), ("mawk", "awk"), ("mawk", "nawk")];
 
 /// A path with /usr merged: `bin/sed` and `usr/bin/sed` are one.

@@ -11,6 +11,7 @@
 //! make          the directory, out of two trees of packages
 //! compiler      what is special in a compiler
 //! catalogue     what is in the directory, and what of it a domain gets
+//! trial         whether that does what the guest's own would: pure
 //! ```
 
 pub mod catalogue;
@@ -20,3 +21,4 @@ pub mod make;
 pub mod packages;
 pub mod patch;
 mod patched;
+pub mod trial;

@@ -37,6 +37,9 @@ pub const PRELOADED: &[&str] = &["libfakeroot", "libeatmydata1"];
 /// The guest's compiler: packages that its own are in. `gcc` and `g++` lead to those of the release's version.
 pub const COMPILER: &[&str] = &["binutils", "cpp", "g++", "gcc"];
 
+/// What is fetched for the guest alone, for the trial of the programs.
+pub const TRIAL: &[&str] = &["fakeroot"];
+
 /// What stays emulated although its package is in the list, and why.
 pub const NEVER: &[(&str, &str)] = &[("stdbuf", "it has programs load a library of its own architecture")];
 
@@ -49,6 +52,13 @@ pub fn cross(triplet: &str, major: u32) -> Vec<String> {
 /// gcc's major version among a guest's packages: `gcc-12` is there, as `gcc` wants it.
 pub fn compiler(packages: &[Package]) -> Option<u32> {
     packages.iter().filter_map(|package| package.name.strip_prefix("gcc-")?.parse().ok()).max()
+}
+
+/// Whether programs of a guest's package of this name can be native: one of the tools, or of its compiler.
+pub fn is_known(package: &str) -> bool {
+    let base = package.split('-').next().unwrap_or(package);
+    let version = package.split('-').nth(1).is_none_or(|rest| rest.bytes().all(|b| b.is_ascii_digit()));
+    TOOLS.contains(&package) || package.starts_with("binutils") || COMPILER.contains(&base) && version
 }
 
 /// Why a program stays emulated; `None` for one that may be native. `mode` is the twin's st_mode.
@@ -70,6 +80,10 @@ mod tests {
         assert!(never("stdbuf", 0o100755).unwrap().contains("library"));
         assert!(never("su", 0o104755).unwrap().contains("rights"));
         assert_eq!(cross("aarch64-linux-gnu", 12)[2], "g++-12-aarch64-linux-gnu");
+        for known in ["sed", "gcc", "gcc-12", "cpp-14-aarch64-linux-gnu", "binutils-arm-linux-gnueabihf", "xz-utils"] {
+            assert!(is_known(known), "{known}");
+        }
+        assert!(!is_known("gcc-base") && !is_known("systemd") && !is_known("libc6"));
         assert!(TOOLS.is_sorted() && COMPILER.is_sorted());
     }
 }
