@@ -34,7 +34,7 @@ pub(super) fn make(job: &Job<'_>, major: u32, names: &Names, into: &Path, all: &
                 }
                 continue;
             }
-            let with = patched::With { prefixes: &prefixes, strings: &[] };
+            let with = patched::With { prefixes: &prefixes, ..patched::With::default() };
             add(job, (Kind::Compiler, &with), (file, &twin), (native, guest), names, into, all)?;
         }
     }

@@ -24,12 +24,14 @@ pub(super) const PLUGIN: &str = "/run/accel/lib/liblto_plugin.so";
 const LIBRARIES: &[&str] = &["lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu"];
 
 /// What is changed in a program besides its loader.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct With<'a> {
     /// As [`Rules::prefixes`].
     pub prefixes: &'a [(&'a str, &'a str)],
     /// As [`Rules::strings`], but a program need not hold them.
     pub strings: &'a [(&'a str, &'a str)],
+    /// As [`Rules::modules`].
+    pub modules: Option<&'a str>,
 }
 
 /// Puts a program in its place, patched. The inner error: why it cannot be.
@@ -38,7 +40,8 @@ pub(super) fn program(from: &Path, to: &Path, with: &With<'_>) -> io::Result<Res
     let holds =
         |text: &str| bytes.windows(text.len() + 1).any(|window| window.strip_suffix(&[0]) == Some(text.as_bytes()));
     let strings: Vec<_> = with.strings.iter().copied().filter(|(text, _)| holds(text)).collect();
-    let rules = Rules { interpreter: Some(LOADER), prefixes: with.prefixes, strings: &strings, ..Rules::default() };
+    let (prefixes, modules) = (with.prefixes, with.modules);
+    let rules = Rules { interpreter: Some(LOADER), prefixes, strings: &strings, modules, ..Rules::default() };
     write(&bytes, to, &rules)
 }
 

@@ -39,7 +39,10 @@ pub fn obtain(ctx: &Ctx, release: &Release, mirror: Option<&str>) -> Result<(Pat
         let packages = Packages { suite: &release.suite, arch, include: &include, mirror };
         bootstrap::unpack(ctx, &packages, into)
     };
-    let tools = || packages::TOOLS.iter().chain(packages::PRELOADED).map(|&name| name.to_owned());
+    let tools = || {
+        let interpreters = packages::INTERPRETERS.iter().chain(packages::PERL);
+        packages::TOOLS.iter().chain(packages::PRELOADED).chain(interpreters).map(|&name| name.to_owned())
+    };
     let host = bootstrap::host_architecture()?;
     fetch(&release.arch, tools().chain(packages::COMPILER.iter().map(|&n| n.to_owned())).collect(), &guest)?;
     let guest = side(guest)?;
