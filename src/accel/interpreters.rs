@@ -153,10 +153,7 @@ fn python(job: &Job<'_>, name: &str, into: &Path) -> io::Result<()> {
         library(&entry.path(), &modules.join(entry.file_name()))?;
     }
     let data = |machine: &str| format!("_sysconfigdata__{machine}.py");
-    symlink(
-        format!("/usr/lib/{name}/{}", data(&job.release.triplet)),
-        modules.join(data("x86_64-linux-gnu")),
-    )
+    symlink(format!("/usr/lib/{name}/{}", data(&job.release.triplet)), modules.join(data("x86_64-linux-gnu")))
 }
 
 /// Puts a library in its place. Whether it could be.

@@ -57,11 +57,7 @@ pub const PERL: &[Scripts] = &[
     ),
     ("gobject-introspection", "/usr/bin", &["dh_girepository"]),
     ("help2man", "/usr/bin", &["help2man"]),
-    (
-        "intltool-debian",
-        "/usr/share/intltool-debian",
-        &["intltool-extract", "intltool-merge", "intltool-update"],
-    ),
+    ("intltool-debian", "/usr/share/intltool-debian", &["intltool-extract", "intltool-merge", "intltool-update"]),
     ("perl", "/usr/bin", &["pod2html", "pod2man", "pod2text", "pod2usage", "podchecker"]),
     ("pkg-kde-tools", "/usr/bin", &["pkgkde-gensymbols", "pkgkde-symbolshelper"]),
     ("po-debconf", "/usr/bin", &["debconf-gettextize", "podebconf-display-po", "podebconf-report-po"]),

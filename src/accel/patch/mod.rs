@@ -163,8 +163,12 @@ pub fn patch(program: &[u8], rules: &Rules<'_>) -> Result<Patched, Unfit> {
 impl Rules<'_> {
     fn check(&self) -> Result<(), Unfit> {
         let pairs = || self.prefixes.iter().chain(self.strings);
-        let texts =
-            pairs().flat_map(|(from, to)| [*from, *to]).chain(self.interpreter).chain(self.machine).chain(self.modules).chain(self.plugin);
+        let texts = pairs()
+            .flat_map(|(from, to)| [*from, *to])
+            .chain(self.interpreter)
+            .chain(self.machine)
+            .chain(self.modules)
+            .chain(self.plugin);
         for text in texts {
             let wrong = |why| Err(Unfit::Rule(text.to_owned(), why));
             if text.contains('\0') {
