@@ -205,6 +205,37 @@ fn python_is_told_too() {
 }
 
 #[test]
+fn python_finds_its_libraries_elsewhere() {
+    let test = "python_finds_its_libraries_elsewhere";
+    // Debian's: others have it all in a library.
+    let python = "/usr/bin/python3";
+    if !there(test, &[LOADER, MULTIARCH, python]) {
+        return;
+    }
+    let where_from = "import os, sys, _ctypes; print(os.path.realpath(sys.executable)); print(sys.base_prefix); print(os.path.dirname(_ctypes.__file__))";
+    let told = String::from_utf8(Tool::new(python).args(["-c", where_from]).output().unwrap()).unwrap();
+    let [program, home, from] = told.lines().collect::<Vec<_>>()[..] else { panic!("{told}") };
+    let private = Private::new(None);
+    private.program(program, &[]);
+    let own = private.path("m");
+    std::fs::create_dir(&own).unwrap();
+    let entries =
+        std::fs::read_dir(from).unwrap().flatten().filter(|e| e.file_name().to_string_lossy().contains(".so"));
+    for library in entries.filter(|e| !e.file_name().to_string_lossy().starts_with("_ctypes.")) {
+        std::fs::copy(library.path(), own.join(library.file_name())).unwrap();
+    }
+    let (name, loader) = (Path::new(program).file_name().unwrap().to_str().unwrap(), private.path("ld.so"));
+    let rules = Rules { interpreter: loader.to_str(), modules: own.to_str(), ..Rules::default() };
+    private.put(Path::new(program), name, &rules);
+    let asked = "import sys, _json; print(_json.__file__)\ntry:\n import _ctypes\nexcept ImportError: print(sys.path)";
+    let out = Tool::new(private.path(name)).args(["-c", asked]).env("PYTHONHOME", home).output().unwrap();
+    let out = String::from_utf8(out).unwrap();
+    let [json, path] = out.lines().collect::<Vec<_>>()[..] else { panic!("{out}") };
+    assert!(Path::new(json).starts_with(&own) && path.contains(own.to_str().unwrap()), "{out}");
+    assert!(!path.contains("lib-dynload"), "it sees no others: {out}");
+}
+
+#[test]
 fn bash_and_make_name_another_machine() {
     if !there("bash_and_make_name_another_machine", &[LOADER, MULTIARCH, "/bin/bash"]) {
         return;

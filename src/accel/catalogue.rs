@@ -44,6 +44,9 @@ pub struct Program {
     pub names: Vec<String>,
     /// The twin's identity ([`crate::elf::identity`]), as 16 hex digits.
     pub identity: String,
+    /// For an interpreter that is native for some scripts alone: their absolute paths.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scripts: Vec<String>,
 }
 
 /// Something that stays emulated.
@@ -138,25 +141,56 @@ impl Program {
     }
 }
 
-/// Fills the empty directory `dir` with what the interpreter looks for: `<class><identity>/<name>`, links into [`PLACE`]. With `skew` the
+/// Fills the empty directory `dir` with what the interpreter looks for: `<class><identity>/<name>`, and for an
+/// interpreter `i<identity><path of the script>`, links into [`PLACE`]. With `skew` the
 /// guest's compiler is another revision than the native one. Errors: as symlink(2).
 pub fn lay_out(dir: &Path, programs: &[&Program], skew: bool) -> io::Result<()> {
-    let all = programs.iter().flat_map(|program| Class::ALL.map(|class| (program, class)));
+    for program in programs.iter().filter(|program| !program.scripts.is_empty()) {
+        lay_out_scripts(dir, program)?;
+    }
+    let whole = programs.iter().filter(|program| program.scripts.is_empty());
+    let all = whole.flat_map(|program| Class::ALL.map(|class| (program, class)));
     for (program, class) in all.filter(|(program, class)| program.obeys(*class, skew)) {
         let home = dir.join(format!("{}{}", class.letter(), program.identity));
-        std::fs::create_dir_all(&home)?;
-        std::fs::set_permissions(&home, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+        directory(&home)?;
         let target: PathBuf = [PLACE, "bin", &program.path].iter().collect();
         let names: BTreeSet<&str> = program.names.iter().map(String::as_str).chain([program.name(), ANY]).collect();
         for name in names {
-            match std::os::unix::fs::symlink(&target, home.join(name)) {
-                // Two paths of the guest's with one content (hard links): the first one serves for both.
-                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-                other => other?,
-            }
+            link(&target, &home.join(name))?;
         }
     }
     Ok(())
+}
+
+/// An interpreter for its scripts alone: `i<identity><path of the script>`.
+fn lay_out_scripts(dir: &Path, program: &Program) -> io::Result<()> {
+    let home = dir.join(format!("i{}", program.identity));
+    let target: PathBuf = [PLACE, "bin", &program.path].iter().collect();
+    directory(&home)?;
+    // With /usr merged a script has a second path.
+    link(Path::new("usr/bin"), &home.join("bin"))?;
+    for script in &program.scripts {
+        let path = home.join(script.trim_start_matches('/'));
+        for above in path.ancestors().skip(1).take_while(|above| *above != home) {
+            directory(above)?;
+        }
+        link(&target, &path)?;
+    }
+    Ok(())
+}
+
+/// A directory that everybody may look into.
+fn directory(path: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(path)?;
+    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+}
+
+fn link(target: &Path, path: &Path) -> io::Result<()> {
+    match std::os::unix::fs::symlink(target, path) {
+        // Two paths of the guest's with one content (hard links): the first one serves for both.
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        other => other,
+    }
 }
 
 #[cfg(test)]
@@ -172,6 +206,7 @@ mod tests {
             kind,
             names,
             identity: identity.into(),
+            scripts: Vec::new(),
         }
     }
 
@@ -197,6 +232,29 @@ mod tests {
         assert_eq!(names(Accel::Build, &[]), ["dash", "sed", "x-gcc-12"]);
         assert_eq!(names(Accel::Build, &["sh", "gcc-12"]), ["sed"], "by another name, by the package");
         assert_eq!(all.unknown(&["sed".into(), "perl".into(), "nothing".into(), "cc".into()]), ["nothing"]);
+    }
+
+    #[test]
+    fn an_interpreter_for_some_scripts() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut perl = program("usr/bin/perl", "perl-base", Kind::Tool, &[], "00000000000000ee");
+        perl.scripts = vec!["/usr/bin/dh".into(), "/usr/share/x/y/script".into()];
+        let all = Catalogue { programs: vec![perl], ..catalogue() };
+        for _ in 0..2 {
+            // An image may have two builds of one program.
+            lay_out(dir.path(), &all.chosen(Accel::Tools, &[]), false).unwrap();
+        }
+        let entries: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(entries, ["i00000000000000ee"], "for nothing else");
+        let home = dir.path().join("i00000000000000ee");
+        for script in ["usr/bin/dh", "usr/share/x/y/script", "bin/dh"] {
+            let target = std::fs::read_link(home.join(script)).unwrap();
+            assert_eq!(target, Path::new("/run/accel/bin/usr/bin/perl"), "{script}");
+        }
+        let mode = |path: &str| std::fs::metadata(home.join(path)).unwrap().permissions();
+        assert_eq!(std::os::unix::fs::PermissionsExt::mode(&mode("usr/share/x")) & 0o777, 0o755);
+        assert!(all.chosen(Accel::Build, &["perl".into()]).is_empty());
+        assert!(all.unknown(&["perl".into()]).is_empty());
     }
 
     #[test]

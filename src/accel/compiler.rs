@@ -35,7 +35,7 @@ pub(super) fn make(job: &Job<'_>, major: u32, names: &Names, into: &Path, all: &
                 continue;
             }
             let toolchain = part(&twin, major).map(|part| Toolchain { part, triplet: &job.release.triplet, major });
-            let with = patched::With { prefixes: &prefixes, strings: &[], toolchain };
+            let with = patched::With { prefixes: &prefixes, toolchain, ..patched::With::default() };
             add(job, (Kind::Compiler, &with), (file, &twin), (native, guest), names, into, all)?;
         }
     }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::catalogue::{Catalogue, Kind, LeftOut, Program};
 use super::dpkg::Package;
-use super::{compiler, packages, patched};
+use super::{compiler, interpreters, packages, patched};
 use crate::elf::identity;
 
 /// A release of Debian's or of a derivative's, for an architecture.
@@ -75,6 +75,7 @@ pub fn make(job: &Job<'_>, into: &Path) -> io::Result<Catalogue> {
             tools(job, (native, guest), &names, into, &mut all)?;
         }
     }
+    interpreters::make(job, &names, into, &mut all)?;
     if let Some(major) = job.major {
         compiler::make(job, major, &names, into, &mut all)?;
     }
@@ -112,7 +113,7 @@ fn tools(
         "make" => &make,
         _ => &[],
     };
-    let with = patched::With { prefixes: patched::PREFIXES, strings, toolchain: None };
+    let with = patched::With { prefixes: patched::PREFIXES, strings, ..patched::With::default() };
     let there: BTreeSet<&str> = guest.files.iter().map(String::as_str).collect();
     for file in native.files.iter().filter(|file| is_program(file) && there.contains(file.as_str())) {
         add(job, (Kind::Tool, &with), (file, file), (native, guest), names, into, all)?;
@@ -161,6 +162,7 @@ pub(super) fn add(
         kind,
         names: names.of(files.1),
         identity,
+        scripts: Vec::new(),
     });
     Ok(())
 }

@@ -10,6 +10,8 @@
 //! patch         a native program, library or loader changed for its place: pure
 //! make          the directory, out of two trees of packages
 //! compiler      what is special in a compiler
+//! interpreters  what is special in Perl and Python
+//! scripts       for which scripts they are native
 //! catalogue     what is in the directory, and what of it a domain gets
 //! trial         whether that does what the guest's own would: pure
 //! ```
@@ -17,8 +19,10 @@
 pub mod catalogue;
 mod compiler;
 pub mod dpkg;
+mod interpreters;
 pub mod make;
 pub mod packages;
 pub mod patch;
 mod patched;
+mod scripts;
 pub mod trial;

@@ -34,6 +34,12 @@ pub const TOOLS: &[&str] = &[
 /// Packages that are fetched for their libraries alone: what native programs are made to load by their environment.
 pub const PRELOADED: &[&str] = &["libfakeroot", "libeatmydata1"];
 
+/// Interpreters, native for what [`super::scripts`] lists.
+pub const INTERPRETERS: &[&str] = &["perl", "python3"];
+
+/// Packages with machine code that those scripts of Perl's load.
+pub const PERL: &[&str] = &["libfile-fcntllock-perl", "liblocale-gettext-perl", "texinfo"];
+
 /// The guest's compiler: packages that its own are in. `gcc` and `g++` lead to those of the release's version.
 pub const COMPILER: &[&str] = &["binutils", "cpp", "g++", "gcc"];
 

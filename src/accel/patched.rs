@@ -24,7 +24,7 @@ pub(super) const PLUGIN: &str = "/run/accel/lib/liblto_plugin.so";
 const LIBRARIES: &[&str] = &["lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu"];
 
 /// What is changed in a program besides its loader.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct With<'a> {
     /// As [`Rules::prefixes`].
     pub prefixes: &'a [(&'a str, &'a str)],
@@ -32,6 +32,8 @@ pub(super) struct With<'a> {
     pub strings: &'a [(&'a str, &'a str)],
     /// As [`Rules::toolchain`].
     pub toolchain: Option<Toolchain<'a>>,
+    /// As [`Rules::modules`].
+    pub modules: Option<&'a str>,
 }
 
 /// Puts a program in its place, patched. The inner error: why it cannot be.
@@ -40,8 +42,9 @@ pub(super) fn program(from: &Path, to: &Path, with: &With<'_>) -> io::Result<Res
     let holds =
         |text: &str| bytes.windows(text.len() + 1).any(|window| window.strip_suffix(&[0]) == Some(text.as_bytes()));
     let strings: Vec<_> = with.strings.iter().copied().filter(|(text, _)| holds(text)).collect();
-    let rules = Rules { interpreter: Some(LOADER), prefixes: with.prefixes, strings: &strings, ..Rules::default() };
-    let rules = Rules { toolchain: with.toolchain, ..rules };
+    let (prefixes, modules, toolchain) = (with.prefixes, with.modules, with.toolchain);
+    let rules =
+        Rules { interpreter: Some(LOADER), prefixes, strings: &strings, modules, toolchain, ..Rules::default() };
     write(&bytes, to, &rules)
 }
 

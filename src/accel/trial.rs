@@ -276,6 +276,7 @@ mod tests {
             package: "p".into(),
             version: "1".into(),
             kind,
+            scripts: Vec::new(),
             names: vec![],
             identity: "00".into(),
         };

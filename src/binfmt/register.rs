@@ -29,7 +29,7 @@ pub struct Host {
     pub systemd_binfmt: Option<PathBuf>,
     /// What is remembered about interpreters.
     pub cache: Option<PathBuf>,
-    /// Where copies of interpreters lie that look for native programs ([`super::dispatch`]); none: there are none.
+    /// Where copies of interpreters lie that look for native programs (`binfmt::dispatch`); none: there are none.
     pub copies: Option<PathBuf>,
     /// The architectures there are.
     pub profiles: Profiles,

@@ -1,5 +1,6 @@
 //! Native programs in a foreign guest (`--accel`): what is native, that it makes what the guest's own would make, and that the guest's files know
-//! nothing of it. What a newcomer would get wrong: one test does it all, since the programs are fetched from a mirror once for it.
+//! nothing of it. What a newcomer would get wrong: two tests do it all, one for programs, one for scripts, since the programs are fetched
+//! from a mirror once for each.
 
 use std::time::Duration;
 
@@ -8,8 +9,8 @@ use crate::common::harness::cases;
 use crate::common::pronto::Pronto;
 
 cases! {
-    Together: a_guest_builds_natively_and_stays_its_own, what_cannot_be_native, what_fails_its_trial_stays_emulated,
-            a_trial_that_is_killed_leaves_nothing;
+    Together: a_guest_builds_natively_and_stays_its_own, known_scripts_are_native_and_ask_the_guest, what_cannot_be_native,
+            what_fails_its_trial_stays_emulated, a_trial_that_is_killed_leaves_nothing;
 }
 
 /// Objects of a C and a C++ program without what names the compiler's build, as one hash each.
@@ -114,6 +115,159 @@ fn a_guest_builds_natively_and_stays_its_own() {
         assert_eq!((native, seen.lines().count()), (2, 2), "{options:?}: {seen}");
     }
     words(&["--accel-exclude", "nothing-such"], "true").exits(125).says("names 'nothing-such'");
+}
+
+/// A package of a C program, its library and a Perl script, and a project of meson's.
+const PROJECTS: &str = r#"
+mkdir -p /root/m /root/meson /root/deb/hi-1.0/debian/source
+cd /root/meson
+cat >meson.build <<'end'
+project('tiny', 'c', version: '1.2')
+conf = configuration_data()
+conf.set_quoted('VERSION', meson.project_version())
+conf.set('BITS', meson.get_compiler('c').sizeof('void *') * 8)
+conf.set_quoted('CPU', ' '.join([host_machine.cpu(), host_machine.cpu_family(), host_machine.endian()]))
+conf.set_quoted('SH', run_command('uname', '-m', check: true).stdout().strip())
+configure_file(output: 'config.h', configuration: conf)
+lib = shared_library('tiny', 'lib.c', dependencies: dependency('zlib'), version: '1.0.0', install: true)
+gen = custom_target('gen', output: 'gen.h', input: 'in.txt', command: ['sed', 's/x/y/', '@INPUT@'], capture: true)
+test('runs', executable('main', 'main.c', gen, link_with: lib, install: true))
+import('pkgconfig').generate(lib, description: 'tiny')
+end
+echo 'int xx;' >in.txt
+printf '#include <zlib.h>
+const char *tiny(void) { return zlibVersion(); }
+' >lib.c
+printf '#include <stdio.h>
+#include "config.h"
+#include "gen.h"
+const char *tiny(void);
+int main(void) { printf("%%s %%s %%d %%d\n", VERSION, CPU, BITS, yx); return !tiny(); }
+' >main.c
+cd /root/deb/hi-1.0
+echo '3.0 (native)' >debian/source/format
+printf 'hi (1.0) unstable; urgency=medium
+
+  * New.
+
+ -- A B <a@b.example>  Mon, 01 Jan 2024 00:00:00 +0000
+' >debian/changelog
+printf 'Source: hi
+Section: misc
+Priority: optional
+Maintainer: A B <a@b.example>
+Standards-Version: 4.6.2
+Build-Depends: debhelper-compat (= 13)
+
+Package: hi
+Architecture: any
+Depends: ${shlibs:Depends}, ${misc:Depends}, ${perl:Depends}
+Description: hi
+ It says hi.
+' >debian/control
+printf '#!/usr/bin/make -f
+%%:
+	dh $@
+' >debian/rules; chmod 755 debian/rules
+printf 'hi usr/bin
+hi.pl usr/bin
+libhi.so.1 usr/lib/${DEB_HOST_MULTIARCH}
+' >debian/hi.install
+printf '[Service]
+ExecStart=/usr/bin/hi
+[Install]
+WantedBy=multi-user.target
+' >debian/hi.service
+printf 'all:
+	$(CC) $(CFLAGS) $(LDFLAGS) -shared -fPIC -Wl,-soname,libhi.so.1 -o libhi.so.1 lib.c
+	$(CC) $(CFLAGS) $(LDFLAGS) -o hi main.c libhi.so.1
+clean:
+	rm -f hi libhi.so.1
+install:
+' >Makefile
+printf 'int hi(int x) { return x + 1; }
+' >lib.c
+printf '#include <stdio.h>
+int hi(int);
+int main(int c, char **v) { char b[100]; snprintf(b, 100, "%%s %%d", v[0], hi(c)); puts(b); return 0; }
+' >main.c
+printf '#!/usr/bin/perl -w
+use Config;
+print "hi from $Config{archname}\n";
+' >hi.pl; chmod 755 hi.pl
+# What scripts are asked to load besides.
+cd /root/m
+printf 'package Tell; use POSIX (); use Config; print join(" ", readlink("/proc/self/exe"), $^X, $Config{archname}, (POSIX::uname())[4]), "\n"; 1;
+' >Tell.pm
+printf 'package Twin; use Locale::gettext; print readlink("/proc/self/exe"), "\n"; 1;
+' >Twin.pm
+printf 'package Xs; use JSON::XS; print readlink("/proc/self/exe"), " ", encode_json([1, 2]), "\n"; 1;
+' >Xs.pm
+printf 'package Late; INIT { require JSON::XS; print readlink("/proc/self/exe"), "\n"; } 1;
+' >Late.pm
+printf 'package Written; INIT { $| = 1; print "written\n"; print eval { require JSON::XS } ? 1 : 0, readlink("/proc/self/exe"), "\n"; } 1;
+' >Written.pm
+printf 'import os, platform, sys, sysconfig, _ssl, _ctypes
+print(os.readlink("/proc/self/exe"), sys.executable, platform.machine(), sysconfig.get_config_var("EXT_SUFFIX"))
+' >sitecustomize.py"#;
+
+/// Builds both, and what came of it as hashes.
+const PACKAGE: &str = r#"
+export TZ=UTC
+cd /root/meson; rm -rf b
+{ meson setup b && ninja -C b && meson test -C b; } >/root/meson.log 2>&1 &
+cd /root/deb/hi-1.0; dpkg-buildpackage -b -d -us -uc >/root/deb.log 2>&1 || tail /root/deb.log
+wait $! || tail /root/meson.log
+sha256sum ../*.deb; dpkg-architecture; dpkg-buildflags
+cd /root/meson/b; sha256sum build.ninja config.h gen.h compile_commands.json meson-info/*.json meson-private/*.pc"#;
+
+fn known_scripts_are_native_and_ask_the_guest() {
+    let pronto = Pronto::fresh();
+    let options = ["--arch", "arm64", "--accel", "build", "--mirror", fixtures::mirror()];
+    pronto.create("s", BOOKWORM_ARM64.tree(), &options);
+    let sh = |script: &str| pronto.exec("s", &["sh", "-c", script]);
+    let packages =
+        "debhelper fakeroot gcc libc6-dev make meson pkg-config zlib1g-dev libjson-xs-perl liblocale-gettext-perl";
+    let install = format!(
+        "export DEBIAN_FRONTEND=noninteractive; apt-get -qq update && apt-get -qq -y install --no-install-recommends {packages} >/dev/null 2>&1; echo $?"
+    );
+    assert_eq!(sh(&install), "0");
+    sh(PROJECTS);
+    let with = |module: &str, command: &str| sh(&format!("PERL5LIB=/root/m PERL5OPT=-M{module} {command} | head -n 2"));
+    let native = "/run/accel/bin/usr/bin/perl";
+    let machine = "aarch64-linux-gnu-thread-multi aarch64";
+    assert_eq!(with("Tell", "dpkg-architecture -qDEB_HOST_ARCH"), format!("{native} /usr/bin/perl {machine}\narm64"));
+    for command in ["perl -w /usr/bin/dpkg-vendor --query Vendor", "/bin/dpkg-vendor --query Vendor"] {
+        assert_eq!(with("Tell", command), format!("{native} /usr/bin/perl {machine}\nDebian"));
+    }
+    // Modules with machine code: ours in the place of the guest's; or all of it emulated, unless it has begun to write.
+    let arch = |module: &str| with(module, "dpkg-architecture -qDEB_HOST_ARCH");
+    assert_eq!(arch("Twin"), format!("{native}\narm64"));
+    assert_eq!(arch("Xs"), "/usr/bin/perl [1,2]\narm64");
+    assert_eq!(arch("Late"), "/usr/bin/perl\narm64");
+    assert_eq!(arch("Written"), format!("written\n0{native}"));
+    let python = "PYTHONPATH=/root/m meson --version; PYTHONPATH=/root/m python3 /usr/bin/meson --version";
+    let told = "/run/accel/bin/usr/bin/python3.11 /usr/bin/python3 aarch64 .cpython-311-aarch64-linux-gnu.so\n1.0.1";
+    assert_eq!(sh(python), format!("{told}\n{told}"));
+    // All else is the guest's own.
+    let own = r#"perl -MConfig -e 'print join " ", readlink "/proc/self/exe", $Config{archname}, @INC'; echo
+perl -MJSON::XS -e 'print encode_json([readlink "/proc/self/exe"])'; echo
+python3 -c 'import os, sys, sysconfig, platform; print(os.readlink("/proc/self/exe"), sys.path, platform.machine(), sysconfig.get_config_vars())'
+cp /usr/bin/dpkg-vendor /root/m/copy; PERL5LIB=/root/m PERL5OPT=-MTell /root/m/copy --query Vendor"#;
+    let owned = sh(own);
+    assert!(owned.contains("[\"/usr/bin/perl\"]") && !owned.contains("/run/accel"), "{owned}");
+    let made = sh(PACKAGE);
+    assert!(made.contains("hi_1.0_arm64.deb") && made.contains("meson-private/tiny.pc"), "{made}");
+
+    pronto.run(["shutdown", "-w", "s"]).ok();
+    pronto.run(["start", "--accel", "off", "s"]).ok();
+    assert_eq!(
+        with("Tell", "dpkg-architecture -qDEB_HOST_ARCH"),
+        format!("/usr/bin/perl /usr/bin/perl {machine}\narm64")
+    );
+    assert_eq!(sh(own), owned);
+    assert_eq!(sh(PACKAGE), made);
+    pronto.run(["destroy", "s"]).ok();
 }
 
 fn quoted(script: &str) -> String {

@@ -8,6 +8,7 @@
 //! AMD64 supplement; Intel SDM volume 2, 2.2.1.6 "RIP-Relative Addressing".
 
 mod dlopen;
+mod modules;
 mod prefixes;
 mod references;
 mod strings;
@@ -32,6 +33,8 @@ pub struct Rules<'a> {
     pub strings: &'a [(&'a str, &'a str)],
     /// For the C library: what uname(2) says of the machine, up to [`MOST_MACHINE`] bytes.
     pub machine: Option<&'a str>,
+    /// For Python: the directory, an absolute path, where it finds the libraries that belong to it.
+    pub modules: Option<&'a str>,
     /// For the C library: the file that dlopen(3) opens for whatever path ends with `liblto_plugin.so`.
     pub plugin: Option<&'a str>,
     /// For a cross compiler's programs: what makes them native ones'. What is not found in them stays.
@@ -115,6 +118,9 @@ pub enum Unfit {
     /// It is not the C library, or one whose uname() is written in another way.
     #[error("its uname() cannot be changed: {0}")]
     Uname(&'static str),
+    /// It is not Python, or one whose start is written in another way.
+    #[error("its modules cannot be elsewhere: {0}")]
+    Modules(&'static str),
     /// It is not the C library, or one without a dlopen() (before glibc 2.34 that was in a library of its own).
     #[error("its dlopen() cannot be changed: {0}")]
     Dlopen(&'static str),
@@ -151,6 +157,9 @@ pub fn patch(program: &[u8], rules: &Rules<'_>) -> Result<Patched, Unfit> {
         uname::apply(&mut work, machine)?;
         changes.machine = true;
     }
+    if let Some(path) = rules.modules {
+        modules::apply(&mut work, path)?;
+    }
     if let Some(path) = rules.plugin {
         dlopen::apply(&mut work, path)?;
     }
@@ -163,8 +172,12 @@ pub fn patch(program: &[u8], rules: &Rules<'_>) -> Result<Patched, Unfit> {
 impl Rules<'_> {
     fn check(&self) -> Result<(), Unfit> {
         let pairs = || self.prefixes.iter().chain(self.strings);
-        let texts =
-            pairs().flat_map(|(from, to)| [*from, *to]).chain(self.interpreter).chain(self.machine).chain(self.plugin);
+        let texts = pairs()
+            .flat_map(|(from, to)| [*from, *to])
+            .chain(self.interpreter)
+            .chain(self.machine)
+            .chain(self.modules)
+            .chain(self.plugin);
         for text in texts {
             let wrong = |why| Err(Unfit::Rule(text.to_owned(), why));
             if text.contains('\0') {

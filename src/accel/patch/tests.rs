@@ -323,3 +323,26 @@ fn strangers_and_damage_are_refused_and_nothing_panics() {
         }
     }
 }
+
+#[test]
+fn python_finds_its_libraries_elsewhere() {
+    // Two constants of Python's start as they lie in it, among the data of a library of ours.
+    let constants = b"z\x0c/lib-dynloadz\tLib/os.pyz\x14\\Modules\\Setup.localz\x02nt";
+    let rules = |path| Rules { modules: Some(path), ..Rules::default() };
+    let at = LIBRARY.windows(4).position(|w| w == b"-L/u").unwrap();
+    let mut python = LIBRARY.to_vec();
+    python[at..at + constants.len()].copy_from_slice(constants);
+    let done = patch(&python, &rules("/run/accel/py")).unwrap().bytes;
+    let wanted = b"z\x16/../../../run/accel/pyz\tLib/os.pyz\x0a\\Modules\\Sz\x02nt";
+    assert_eq!(&done[at..at + constants.len()], wanted);
+    assert_eq!(done.len(), python.len());
+    assert!(done.iter().zip(&python).enumerate().all(|(n, (a, b))| a == b || (at..at + constants.len()).contains(&n)));
+    let fault = |program: &[u8], path| patch(program, &rules(path)).unwrap_err().to_string();
+    assert!(fault(LIBRARY, "/x").contains("not found once"));
+    assert!(fault(&python, "/a/directory/with/a/long/name").contains("so much room"));
+    python[at + 12] = b'X';
+    assert!(fault(&python, "/x").contains("not found once"));
+    python[at + 12] = b'a';
+    python[at + 40] = b'X';
+    assert!(fault(&python, "/x").contains("nothing near"));
+}

@@ -18,7 +18,7 @@ use crate::sys::process::Tool;
 use crate::sys::{fail, fs};
 
 /// Counts up when what is made changes in a way that its name does not show.
-const RECIPE: u32 = 3;
+const RECIPE: u32 = 4;
 
 /// The name of a release's directory. Another recipe's is another.
 fn name_of(release: &Release) -> String {
@@ -85,7 +85,10 @@ fn build(
         })
     };
     let passing = |error: Error| (error, false);
-    let tools = || packages::TOOLS.iter().chain(packages::PRELOADED).map(|&name| name.to_owned());
+    let tools = || {
+        let interpreters = packages::INTERPRETERS.iter().chain(packages::PERL);
+        packages::TOOLS.iter().chain(packages::PRELOADED).chain(interpreters).map(|&name| name.to_owned())
+    };
     let host = bootstrap::host_architecture().map_err(passing)?;
     let more = packages::COMPILER.iter().chain(packages::TRIAL).map(|&n| n.to_owned());
     fetch(&release.arch, tools().chain(more).collect(), &guest)?;
