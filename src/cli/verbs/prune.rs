@@ -36,7 +36,8 @@ impl Verb for Prune {
         output::lines(pruned.native.iter().map(|name| format!("{name} (native programs)")))?;
         let (did, layers) = (if dry { "would free" } else { "freed" }, pruned.layers);
         let what = if layers == 1 { "1 layer".to_owned() } else { format!("{layers} layers") };
-        ctx.report.note(&format!("{did} {} in {what}", size::human(pruned.bytes)));
+        let native = if pruned.native.is_empty() { "" } else { " and native programs" };
+        ctx.report.note(&format!("{did} {} in {what}{native}", size::human(pruned.bytes)));
         Ok(0)
     }
 }
