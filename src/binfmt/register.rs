@@ -131,7 +131,7 @@ impl Host {
         Ok(Emulator { interpreter: path, version, pie, entry: plain.name, credentials, registered_now, native })
     }
 
-    /// Registers for this boot and all that follow: a file in binfmt.d, applied at once. Errors: as [`super::ensure`]; the file
+    /// Registers for this boot and all that follow: a file in binfmt.d, applied at once. Errors: as [`Host::ensure`]; the file
     /// and the entry are as before then.
     pub fn register(&self, profile: &Profile, credentials: bool) -> Result<Made> {
         let interpreter = self.interpreter_for(profile)?;
