@@ -236,6 +236,8 @@ impl Reading {
                 Ok(())
             }
             "colo-host" | "colo-port" | "colo-export" | "active-disk" | "hidden-disk" => {
+                let before = self.colo.iter().find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
+                say(key, &mut before.map(str::to_owned), value)?;
                 self.colo.push(format!("{key}={value}"));
                 Ok(())
             }

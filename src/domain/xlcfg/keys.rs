@@ -147,7 +147,7 @@ impl Config {
             let name = || super::error::shown(&entry.key);
             match find(&entry.key) {
                 None => {
-                    say(name(), &entry.place, Why::Unknown(near::nearest(&entry.key, KEYS.iter().map(|key| key.name))))
+                    say(name(), &entry.place, Why::Unknown(near::nearest(&entry.key, KEYS.iter().map(|key| key.name))));
                 }
                 Some(key) if key.on(backend) == Use::Nothing => {
                     let others = [Backend::Kaxon, Backend::Qemu, Backend::Xen]

@@ -10,9 +10,8 @@ use super::error::{Error, Place, Source};
 pub(super) struct Token<'a> {
     pub what: Word<'a>,
     pub place: Place,
-    /// Its bytes in the text.
+    /// Its first byte in the text.
     pub start: usize,
-    pub end: usize,
 }
 
 /// What a word is.
@@ -40,12 +39,14 @@ pub(super) struct Lexer<'a> {
     pub source: Arc<Source>,
     at: usize,
     line: u32,
-    line_start: usize,
+    /// Up to where characters of this line are counted, and how many there are.
+    counted: usize,
+    characters: usize,
 }
 
 impl<'a> Lexer<'a> {
     pub fn new(source: Arc<Source>, text: &'a [u8]) -> Lexer<'a> {
-        Lexer { text, source, at: 0, line: 1, line_start: 0 }
+        Lexer { text, source, at: 0, line: 1, counted: 0, characters: 0 }
     }
 
     /// The next word; after the last one [`Word::End`], again and again. Errors: a string that is not closed, is not UTF-8, or holds an escape
@@ -56,13 +57,15 @@ impl<'a> Lexer<'a> {
         }
         let (start, place) = (self.at, self.place());
         let what = self.word(&place)?;
-        Ok(Token { what, place, start, end: self.at })
+        Ok(Token { what, place, start })
     }
 
-    fn place(&self) -> Place {
+    /// Where the lexer is. It counts on from the last time: a line may be as long as a file.
+    fn place(&mut self) -> Place {
         // Bytes that go on with a character are not counted.
-        let characters = self.text[self.line_start..self.at].iter().filter(|b| **b & 0xc0 != 0x80).count();
-        let column = u32::try_from(characters).unwrap_or(u32::MAX - 1) + 1;
+        self.characters += self.text[self.counted..self.at].iter().filter(|b| **b & 0xc0 != 0x80).count();
+        self.counted = self.at;
+        let column = u32::try_from(self.characters).unwrap_or(u32::MAX - 1) + 1;
         Place { source: Arc::clone(&self.source), line: self.line, column }
     }
 
@@ -103,7 +106,7 @@ impl<'a> Lexer<'a> {
             Some(rest) => {
                 self.at += rest + 1;
                 self.line = self.line.saturating_add(1);
-                self.line_start = self.at;
+                (self.counted, self.characters) = (self.at, 0);
                 Word::Newline
             }
             None => {

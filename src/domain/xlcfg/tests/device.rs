@@ -123,6 +123,10 @@ fn no_disks() {
             "raw:/x,xvda,w,format=qcow2",
             "format is said twice, the second time as 'qcow2' (in 'raw:/x,xvda,w,format=qcow2')",
         ),
+        (
+            "/x,raw,xvda,colo-host=a,colo-host=b",
+            "colo-host is said twice: 'a' and 'b' (in '/x,raw,xvda,colo-host=a,colo-host=b')",
+        ),
         ("/x,raw,xvda,target=/y", "target is said twice: '/x' and '/y' (in '/x,raw,xvda,target=/y')"),
         ("/x,raw,xvda,acess=r", "'acess' is no word of a disk: did you mean access? (in '/x,raw,xvda,acess=r')"),
         ("/a=b,raw,xvda", "'/a' has an = in it: write target= before it, at the end (in '/a=b,raw,xvda')"),

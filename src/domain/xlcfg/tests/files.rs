@@ -87,7 +87,7 @@ fn what_is_not_done_is_named() {
         "web.cfg:30:5: disk: 'script' does nothing on QEMU",
         "web.cfg:32:9: vif: 'model' does nothing on QEMU",
         "web.cfg:33:9: vif: 'rate' does nothing on QEMU",
-        "web.cfg:39:1: 'viridian' does nothing on QEMU",
+        "web.cfg:38:1: 'viridian' does nothing on QEMU",
         "web.cfg:43:1: 'vncviewer' does nothing any more",
     ] {
         assert!(on_qemu.iter().any(|said| said == want), "{want}: {on_qemu:#?}");

@@ -53,6 +53,18 @@ fn nothing_is_a_configuration_too() {
 }
 
 #[test]
+fn large_files_take_no_time() {
+    let line = "a=[1,'\u{e9}'];".repeat(30_000);
+    let keys: String = (0..30_000).map(|n| format!("k{n} = {n}\n")).collect();
+    let added = "a += [ 1 ]\n".repeat(30_000);
+    let start = std::time::Instant::now();
+    assert_eq!(read(&line).entries()[0].place.column, 299_991);
+    assert_eq!(read(&keys).entries().len(), 30_000);
+    assert_eq!(read(&added).texts("a").unwrap().len(), 30_000);
+    assert!(start.elapsed() < std::time::Duration::from_secs(60), "{:?}", start.elapsed());
+}
+
+#[test]
 fn later_ones_count_and_additions_add() {
     let config = read("a = 1\nb = 'x'\na = 2\nb += 'y'\nl += [ 'p' ]\nl += [ 'q' ]\nn = 1\nn += 2");
     assert_eq!(config.text("a").unwrap(), Some("2"));
@@ -61,7 +73,7 @@ fn later_ones_count_and_additions_add() {
     assert_eq!(config.texts("l").unwrap().iter().map(|(text, _)| *text).collect::<Vec<_>>(), ["p", "q"]);
     assert_eq!(config.text("n").unwrap(), Some("12"), "as xl");
     assert_eq!(
-        one_line(config.number("n").unwrap_err()),
+        one_line(&config.number("n").unwrap_err()),
         "web.cfg:8:1: n: a number cannot be made with +=; write n = NUMBER"
     );
     let keys: Vec<&str> = config.entries().iter().map(|entry| entry.key.as_str()).collect();
@@ -113,7 +125,7 @@ fn words_of_the_command_line() {
             "'name=\\u{1b}[1m': expected a value of 'name': a text in quotes, a number or a list, found '\\u{1b}[1m'; text needs quotes: name = \"[1m\"",
         ),
     ] {
-        assert_eq!(one_line(config.add_word(word.as_bytes()).unwrap_err()), said, "{word}");
+        assert_eq!(one_line(&config.add_word(word.as_bytes()).unwrap_err()), said, "{word}");
         assert_eq!(config, before, "{word} did something");
     }
     for no in ["", "name", "./a=b", "=x", "a b", "debian/x", "x@sha256:a", "1a=b", "-a=b", "a:b=c"] {

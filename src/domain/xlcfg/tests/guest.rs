@@ -67,12 +67,12 @@ fn every_wrong_value_is_told_with_its_line() {
         ("pool = []", "1:8: pool: expected one value, found a list"),
         ("on_reboot += [ 'x' ]", "1:14: on_reboot: expected one value, found a list"),
     ] {
-        assert_eq!(one_line(read(text).check().expect_err(text)), format!("web.cfg:{said}"), "{text}");
+        assert_eq!(one_line(&read(text).check().expect_err(text)), format!("web.cfg:{said}"), "{text}");
     }
     let mut config = read("");
     config.add_word(b"memory=lots").unwrap();
     assert_eq!(
-        one_line(config.check().unwrap_err()),
+        one_line(&config.check().unwrap_err()),
         "'memory=lots': memory: 's' is no unit of memory: use b, k, m, g or t"
     );
 }
@@ -208,7 +208,7 @@ fn a_message_is_one_line_whatever_stands_there() {
         config.cpus().err(),
     ];
     for error in errors {
-        let said = one_line(error.expect("it is refused"));
+        let said = one_line(&error.expect("it is refused"));
         assert!(said.chars().count() < 2000 && !said.contains(['\u{202e}', '\u{2028}']), "{said}");
     }
 }

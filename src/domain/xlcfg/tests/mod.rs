@@ -17,10 +17,10 @@ fn read(text: &str) -> Config {
 
 /// The message about one that must not.
 fn refused(text: &[u8]) -> String {
-    one_line(Config::parse("web.cfg", text).expect_err(&String::from_utf8_lossy(text)))
+    one_line(&Config::parse("web.cfg", text).expect_err(&String::from_utf8_lossy(text)))
 }
 
-fn one_line(error: Error) -> String {
+fn one_line(error: &Error) -> String {
     let said = error.to_string();
     assert!(!said.chars().any(char::is_control), "{said:?}");
     said
