@@ -2,7 +2,7 @@
 //! and a verb's words are defined once, in its `Args` struct, from which help, completions and docs/cli/ are made.
 //!
 //! ```text
-//! dispatch   words → verb → exit code        grammar   what the first word is      foreign, near   xl's verbs, mistyped ones
+//! dispatch   words → verb → exit code        grammar   what the first word is      foreign         xl's verbs, mistyped ones
 //! front      global options, Ctx             verbs/    one file each               tree            the whole for help and docs
 //! guest      create's, new's and run's part  config    key=value, xlcfg the keys   words           readers of single words
 //! usage      xl's sentences                  failure   exit codes, error lines     output, text    stdout, escaping
@@ -19,7 +19,6 @@ mod foreign;
 mod front;
 mod grammar;
 mod guest;
-mod near;
 mod output;
 mod progress;
 pub mod reference;
@@ -33,6 +32,8 @@ mod xlcfg;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
+
+use crate::domain::near;
 
 /// Runs the program with its words (the program's own first).
 pub fn main(words: Vec<OsString>) -> ExitCode {

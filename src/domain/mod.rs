@@ -6,11 +6,13 @@ pub mod accounts;
 pub mod artifact;
 pub mod init;
 pub mod name;
+pub mod near;
 pub mod passwd;
 pub mod report;
 pub mod size;
 pub mod spec;
 pub mod state;
+pub mod xlcfg;
 
 pub use accel::{Accel, Native};
 pub use artifact::{Artifact, ImageConfig, Layer, Platform};
