@@ -37,7 +37,7 @@ pub const PRELOADED: &[&str] = &["libfakeroot", "libeatmydata1"];
 /// Interpreters, native for what [`super::scripts`] lists.
 pub const INTERPRETERS: &[&str] = &["perl", "python3"];
 
-/// Packages with machine code that those scripts of Perl's load.
+/// Packages with machine code that those scripts of Perl's load, themselves or by what they depend on.
 pub const PERL: &[&str] = &["libfile-fcntllock-perl", "liblocale-gettext-perl", "texinfo"];
 
 /// The guest's compiler: packages that its own are in. `gcc` and `g++` lead to those of the release's version.

@@ -225,7 +225,10 @@ fn known_scripts_are_native_and_ask_the_guest() {
     let pronto = Pronto::fresh();
     let options = ["--arch", "arm64", "--accel", "build", "--mirror", fixtures::mirror()];
     pronto.create("s", BOOKWORM_ARM64.tree(), &options);
-    let sh = |script: &str| pronto.exec("s", &["sh", "-c", script]);
+    let sh = |script: &str| {
+        let run = pronto.cmd(["exec", "s", "--", "sh", "-c", script]).limit(Duration::from_secs(400)).run();
+        run.ok().text().trim().to_owned()
+    };
     let packages =
         "debhelper fakeroot gcc libc6-dev make meson pkg-config zlib1g-dev libjson-xs-perl liblocale-gettext-perl";
     let install = format!(
