@@ -9,6 +9,7 @@
 //! dpkg          what packages say of themselves
 //! patch         a native program, library or loader changed for its place: pure
 //! make          the directory, out of two trees of packages
+//! texts         what programs say of the machine in words of their own
 //! compiler      what is special in a compiler
 //! catalogue     what is in the directory, and what of it a domain gets
 //! ```
@@ -20,3 +21,4 @@ pub mod make;
 pub mod packages;
 pub mod patch;
 mod patched;
+mod texts;

@@ -9,27 +9,44 @@ pub const TOOLS: &[&str] = &[
     "bash",
     "bison",
     "bzip2",
+    "ccache",
+    "cmake",
     "coreutils",
     "dash",
     "debianutils",
     "diffutils",
+    "dpkg",
+    "dwz",
+    "fakeroot",
+    "file",
     "findutils",
     "flex",
     "gawk",
     "gettext",
+    "gettext-base",
     "git",
     "grep",
     "gzip",
+    "libc-bin",
     "m4",
     "make",
     "mawk",
     "ninja-build",
     "patch",
+    "pkgconf",
     "sed",
     "tar",
+    "util-linux",
     "xz-utils",
     "zstd",
 ];
+
+/// Packages with programs of the same kind that come with those, for these need them; some releases have not got them.
+pub const BROUGHT: &[&str] = &["pkgconf-bin"];
+
+/// Of these packages nothing is native but what is named: the rest administers the system, asks the machine, or gains nothing.
+const ONLY: &[(&str, &[&str])] =
+    &[("dpkg", &["dpkg-deb"]), ("libc-bin", &["iconv"]), ("util-linux", &["flock", "getopt"])];
 
 /// Packages that are fetched for their libraries alone: what native programs are made to load by their environment.
 pub const PRELOADED: &[&str] = &["libfakeroot", "libeatmydata1"];
@@ -51,6 +68,11 @@ pub fn compiler(packages: &[Package]) -> Option<u32> {
     packages.iter().filter_map(|package| package.name.strip_prefix("gcc-")?.parse().ok()).max()
 }
 
+/// Whether a program of a package's comes into question.
+pub fn is_considered(package: &str, program: &str) -> bool {
+    ONLY.iter().find(|(name, _)| *name == package).is_none_or(|(_, programs)| programs.contains(&program))
+}
+
 /// Why a program stays emulated; `None` for one that may be native. `mode` is the twin's st_mode.
 pub fn never(name: &str, mode: u32) -> Option<&'static str> {
     const SET_ID: u32 = 0o6000;
@@ -70,6 +92,10 @@ mod tests {
         assert!(never("stdbuf", 0o100755).unwrap().contains("library"));
         assert!(never("su", 0o104755).unwrap().contains("rights"));
         assert_eq!(cross("aarch64-linux-gnu", 12)[2], "g++-12-aarch64-linux-gnu");
+        assert!(
+            is_considered("dpkg", "dpkg-deb") && !is_considered("dpkg", "dpkg-query") && is_considered("sed", "sed")
+        );
+        assert!(ONLY.iter().all(|(package, _)| TOOLS.contains(package)));
         assert!(TOOLS.is_sorted() && COMPILER.is_sorted());
     }
 }
