@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use pronto::accel::patch::{Rules, patch};
+use pronto::accel::patch::{Part, Rules, Toolchain, patch};
 use pronto::elf::Layout;
 
 const PREFIXES: &[(&str, &str)] = &[
@@ -19,6 +19,13 @@ fuzz_target!(|data: &[u8]| {
     for rules in [Rules { strings: STRINGS, ..paths }, Rules { machine: Some("aarch64"), ..paths }] {
         if let Ok(done) = patch(data, &rules) {
             assert!(done.bytes.len() > data.len());
+        }
+    }
+    for part in [Part::Driver, Part::Compiler, Part::Linker] {
+        let toolchain = Some(Toolchain { part, triplet: "a-b", major: 1 });
+        if let Ok(done) = patch(data, &Rules { toolchain, ..none }) {
+            assert_eq!(done.bytes.len(), data.len());
+            assert!(done.changes.toolchain > 0 || done.bytes == data);
         }
     }
     if let Ok(done) = patch(data, &Rules { interpreter: Some("/ld.so"), ..none }) {

@@ -75,6 +75,12 @@ pub struct Catalogue {
     /// What it does not, and why.
     #[serde(default)]
     pub left_out: Vec<LeftOut>,
+    /// What of it did not stand its trial ([`super::trial`]), and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failed: Vec<LeftOut>,
+    /// The paths of these programs: it holds them, and nobody gets them.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub unfit: BTreeSet<String>,
 }
 
 impl Catalogue {
@@ -98,7 +104,7 @@ impl Catalogue {
         // A compiler goes as a whole: its parts hand each other files.
         let no_compiler = self.programs.iter().any(|program| program.kind == Kind::Compiler && excluded(&program));
         let stays = |program: &&Program| !(excluded(program) || no_compiler && program.kind == Kind::Compiler);
-        self.programs.iter().filter(wanted).filter(stays).collect()
+        self.programs.iter().filter(|p| !self.unfit.contains(&p.path)).filter(wanted).filter(stays).collect()
     }
 
     /// Which of these words name nothing here.

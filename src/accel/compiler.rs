@@ -9,7 +9,7 @@ use std::path::Path;
 
 use super::catalogue::{Catalogue, Kind, LeftOut};
 use super::make::{Job, Names, add};
-use super::patch::Rules;
+use super::patch::{Part, Rules, Toolchain};
 use super::{packages, patched};
 
 /// Where a cross compiler keeps what the guest's own has without `-cross`.
@@ -34,7 +34,8 @@ pub(super) fn make(job: &Job<'_>, major: u32, names: &Names, into: &Path, all: &
                 }
                 continue;
             }
-            let with = patched::With { prefixes: &prefixes, strings: &[] };
+            let toolchain = part(&twin, major).map(|part| Toolchain { part, triplet: &job.release.triplet, major });
+            let with = patched::With { prefixes: &prefixes, strings: &[], toolchain };
             add(job, (Kind::Compiler, &with), (file, &twin), (native, guest), names, into, all)?;
         }
     }
@@ -74,6 +75,16 @@ fn revision(program: &[u8]) -> Option<String> {
     })
 }
 
+/// What a program is of the compiler.
+fn part(file: &str, major: u32) -> Option<Part> {
+    let name = file.rsplit('/').next().unwrap_or(file);
+    match name {
+        "cc1" | "cc1plus" => Some(Part::Compiler),
+        "collect2" => Some(Part::Linker),
+        name => ["gcc", "g++", "cpp"].iter().any(|d| name.ends_with(&format!("-{d}-{major}"))).then_some(Part::Driver),
+    }
+}
+
 /// The path of the guest's own.
 fn twin(file: &str) -> String {
     file.replacen("/gcc-cross/", "/gcc/", 1)
@@ -90,7 +101,8 @@ impl Prefixes {
             let apart = format!("{private}/{triplet}/{major}/../../../../{triplet}/include");
             all.push((format!("{apart}/c++/{major}/{triplet}"), format!("/usr/include/{triplet}/c++/{major}")));
             all.push((format!("{apart}/c++/{major}"), format!("/usr/include/c++/{major}")));
-            // It does not search /usr/local/include, but its own directory at just that place.
+            // It does not search /usr/local/include, but its own directory at just that place. (Where its table of directories is known, that
+            // becomes a native compiler's instead: `patch::toolchain`.)
             all.push((apart, "/usr/local/include".into()));
         }
         all.extend(PRIVATE.iter().map(|&(from, to)| (from.to_owned(), to.to_owned())));

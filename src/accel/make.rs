@@ -105,7 +105,7 @@ fn tools(
     for file in programs.filter(considered) {
         let texts = texts::of(job, native, file)?;
         let strings: Vec<_> = texts.iter().map(|(from, to)| (from.as_str(), to.as_str())).collect();
-        let with = patched::With { prefixes: patched::PREFIXES, strings: &strings };
+        let with = patched::With { prefixes: patched::PREFIXES, strings: &strings, toolchain: None };
         add(job, (Kind::Tool, &with), (file, file), (native, guest), names, into, all)?;
     }
     Ok(())
@@ -185,7 +185,7 @@ impl Names {
 }
 
 /// Names that update-alternatives(1) makes, and diversions.
-const ALTERNATIVES: &[(&str, &str)] =
+pub const ALTERNATIVES: &[(&str, &str)] =
     &[("dash", "sh"), ("gawk", "awk"), ("gawk", "nawk"), ("mawk", "awk"), ("mawk", "nawk")];
 
 /// A path with /usr merged: `bin/sed` and `usr/bin/sed` are one.

@@ -12,6 +12,7 @@
 //! texts         what programs say of the machine in words of their own
 //! compiler      what is special in a compiler
 //! catalogue     what is in the directory, and what of it a domain gets
+//! trial         whether that does what the guest's own would: pure
 //! ```
 
 pub mod catalogue;
@@ -22,3 +23,4 @@ pub mod packages;
 pub mod patch;
 mod patched;
 mod texts;
+pub mod trial;

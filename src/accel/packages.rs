@@ -73,6 +73,14 @@ pub fn is_considered(package: &str, program: &str) -> bool {
     ONLY.iter().find(|(name, _)| *name == package).is_none_or(|(_, programs)| programs.contains(&program))
 }
 
+/// Whether programs of a guest's package of this name can be native: one of the tools, or of its compiler.
+pub fn is_known(package: &str) -> bool {
+    let base = package.split('-').next().unwrap_or(package);
+    let version = package.split('-').nth(1).is_none_or(|rest| rest.bytes().all(|b| b.is_ascii_digit()));
+    let tool = TOOLS.contains(&package) || BROUGHT.contains(&package);
+    tool || package.starts_with("binutils") || COMPILER.contains(&base) && version
+}
+
 /// Why a program stays emulated; `None` for one that may be native. `mode` is the twin's st_mode.
 pub fn never(name: &str, mode: u32) -> Option<&'static str> {
     const SET_ID: u32 = 0o6000;
@@ -96,6 +104,10 @@ mod tests {
             is_considered("dpkg", "dpkg-deb") && !is_considered("dpkg", "dpkg-query") && is_considered("sed", "sed")
         );
         assert!(ONLY.iter().all(|(package, _)| TOOLS.contains(package)));
+        for known in ["sed", "gcc", "gcc-12", "cpp-14-aarch64-linux-gnu", "binutils-arm-linux-gnueabihf", "xz-utils"] {
+            assert!(is_known(known), "{known}");
+        }
+        assert!(!is_known("gcc-base") && !is_known("systemd") && !is_known("libc6"));
         assert!(TOOLS.is_sorted() && COMPILER.is_sorted());
     }
 }

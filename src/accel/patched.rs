@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::make::{Job, directory};
-use super::patch::{Rules, Unfit, patch};
+use super::patch::{Rules, Toolchain, Unfit, patch};
 use super::texts;
 use crate::sys::fs;
 
@@ -33,6 +33,8 @@ pub(super) struct With<'a> {
     pub prefixes: &'a [(&'a str, &'a str)],
     /// As [`Rules::strings`], but a program need not hold them.
     pub strings: &'a [(&'a str, &'a str)],
+    /// As [`Rules::toolchain`].
+    pub toolchain: Option<Toolchain<'a>>,
 }
 
 /// Puts a program in its place, patched. The inner error: why it cannot be.
@@ -42,6 +44,7 @@ pub(super) fn program(from: &Path, to: &Path, with: &With<'_>) -> io::Result<Res
         |text: &str| bytes.windows(text.len() + 1).any(|window| window.strip_suffix(&[0]) == Some(text.as_bytes()));
     let strings: Vec<_> = with.strings.iter().copied().filter(|(text, _)| holds(text)).collect();
     let rules = Rules { interpreter: Some(LOADER), prefixes: with.prefixes, strings: &strings, ..Rules::default() };
+    let rules = Rules { toolchain: with.toolchain, ..rules };
     write(&bytes, to, &rules)
 }
 

@@ -37,7 +37,9 @@ pub fn cpuinfo(profile: &Profile, interpreter: &Path, cpu: Option<&str>) -> Resu
 
 /// What stands before the colons.
 fn names(text: &[u8]) -> BTreeSet<&[u8]> {
-    text.split(|b| *b == b'\n').filter_map(|line| Some(line.split_at(line.iter().position(|b| *b == b':')?).0)).collect()
+    text.split(|b| *b == b'\n')
+        .filter_map(|line| Some(line.split_at(line.iter().position(|b| *b == b':')?).0))
+        .collect()
 }
 
 /// open(PATH); read(4096 or 2047), write(1) until there is nothing more; exit(0).
@@ -162,7 +164,10 @@ mod tests {
             match show(name, cpu) {
                 (Ok(text), true) => {
                     let text = String::from_utf8(text.expect("a text of its own")).unwrap();
-                    assert!(text.contains(word) && text.starts_with("processor") && !text.contains("vendor_id"), "{text}");
+                    assert!(
+                        text.contains(word) && text.starts_with("processor") && !text.contains("vendor_id"),
+                        "{text}"
+                    );
                 }
                 // Without qemu-user there is nobody to ask.
                 (answer, there) => assert!(answer.is_err() && !there, "{name}: {answer:?}"),

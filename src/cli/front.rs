@@ -10,6 +10,7 @@ use clap::builder::OsStringValueParser;
 use super::failure::Failure;
 use super::progress::{self, Talk};
 use crate::image::oci::Access;
+use crate::ops::defaults::Defaults;
 use crate::ops::{self, Ctx};
 use crate::store::Store;
 
@@ -63,6 +64,11 @@ impl Front {
             report: progress::report(&self.talk),
             access: Access::default(),
         })
+    }
+
+    /// What holds where the words say nothing. Errors: the file of it is not as it must be.
+    pub fn defaults(&self) -> Result<Defaults, Failure> {
+        Ok(Defaults::load(&Store::at(self.root()?.as_deref()))?)
     }
 
     /// The same front, silent when `quiet`.

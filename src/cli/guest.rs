@@ -12,7 +12,9 @@ use super::failure::Failure;
 use super::front::Globals;
 use super::words::{self, Variable};
 use crate::domain::{Accel, Bind, DomainRef, Name, Network, Registry, Spec};
+use crate::ops::accel::Asked;
 use crate::ops::create::{Create, Created};
+use crate::ops::defaults::Defaults;
 use crate::ops::exec::Command;
 use crate::ops::{self, Ctx, Kind};
 
@@ -96,7 +98,18 @@ impl CommandOptions {
             workdir: self.workdir,
             env: environment(env),
             limit: None,
+            emulated: false,
         }
+    }
+}
+
+/// `--accel` of one command in a domain that runs: it can only turn native programs off. Errors: anything else than `off`, with what to do.
+pub fn no_accel(text: &str) -> Result<Accel, String> {
+    match config::accel(text)? {
+        Accel::Off => Ok(Accel::Off),
+        other => Err(format!(
+            "which programs are native is said when a domain is started: pronto shutdown -w NAME, pronto start --accel {other} NAME"
+        )),
     }
 }
 
@@ -120,13 +133,13 @@ pub fn sort(verb: &str, all: Vec<OsString>) -> Result<(Option<OsString>, Setting
     Ok((image, settings))
 }
 
-/// Options, keys and global options as one request, with create's defaults for the rest.
+/// Options, keys and global options as one request, with the administrator's and create's defaults for the rest.
 pub fn request(
     image: &OsStr,
     name: Option<String>,
     options: GuestOptions,
     keys: Settings,
-    globals: &Globals,
+    (globals, defaults): (&Globals, &Defaults),
 ) -> Result<Create, Failure> {
     let image = image_text(image)?;
     let name =
@@ -136,6 +149,9 @@ pub fn request(
             return Err(wrong("maxmem is less than memory"));
         }
     }
+    let accel = either("accel", options.accel, keys.accel)?;
+    let exclude = either("accel-exclude", options.accel_exclude, keys.accel_exclude)?;
+    let asked = Asked { mode: accel.is_some(), exclude: exclude.is_some() };
     let spec = Spec {
         hostname: either("hostname", options.hostname, keys.hostname)?,
         image,
@@ -147,8 +163,8 @@ pub fn request(
         network: either("network", options.network, keys.network)?.unwrap_or_default(),
         userns: either("userns", options.userns.then_some(true).or(options.no_userns.then_some(false)), keys.userns)?,
         binfmt: either("binfmt", options.binfmt, keys.binfmt)?,
-        accel: either("accel", options.accel, keys.accel)?.unwrap_or_default(),
-        accel_exclude: either("accel-exclude", options.accel_exclude, keys.accel_exclude)?.unwrap_or_default(),
+        accel: accel.unwrap_or(defaults.accel.mode),
+        accel_exclude: exclude.unwrap_or_else(|| defaults.accel.exclude.clone()),
         cpu: options.cpu,
         board: options.board,
         no_credentials: options.no_credentials,
@@ -167,6 +183,7 @@ pub fn request(
         timeout: None,
         keep: false,
         paused: false,
+        accel_asked: asked,
         mirror: mirror(options.mirror),
         include: packages(options.include)?,
     })
@@ -284,11 +301,35 @@ mod tests {
     }
 
     #[test]
+    fn what_is_said_wins_over_what_holds_for_all() {
+        use crate::ops::defaults::Native;
+        let defaults = Defaults { accel: Native { mode: Accel::Build, exclude: vec!["git".into()] } };
+        let made = |options: GuestOptions, words: &[&str]| {
+            let (image, keys) = sort("create", os(words)).unwrap();
+            let what = request(&image.unwrap(), None, options, keys, (&Globals::default(), &defaults)).unwrap();
+            (what.spec.accel, what.spec.accel_exclude, what.accel_asked)
+        };
+        let git = vec!["git".to_owned()];
+        let none = GuestOptions::default;
+        assert_eq!(made(none(), &["x/y"]), (Accel::Build, git.clone(), Asked::default()));
+        let off = GuestOptions { accel: Some(Accel::Off), ..none() };
+        assert_eq!(made(off, &["x/y"]), (Accel::Off, git, Asked { mode: true, exclude: false }));
+        let words = ["x/y", "accel=tools", "accel_exclude=sed"];
+        assert_eq!(made(none(), &words), (Accel::Tools, vec!["sed".into()], Asked { mode: true, exclude: true }));
+    }
+
+    #[test]
     fn options_and_keys_may_agree_but_not_differ() {
         let request_with = |name: Option<&str>, words: &[&str]| {
             let (image, keys) = sort("create", os(words)).unwrap();
             let options = GuestOptions { arch: Some("arm64".into()), ..GuestOptions::default() };
-            request(&image.unwrap(), name.map(str::to_owned), options, keys, &Globals::default())
+            request(
+                &image.unwrap(),
+                name.map(str::to_owned),
+                options,
+                keys,
+                (&Globals::default(), &Defaults::default()),
+            )
         };
         let made = request_with(Some("a"), &["name=a", "./tree", "arch=arm64", "memory=64", "maxmem=64"]).unwrap();
         assert_eq!(made.name.unwrap().as_str(), "a");

@@ -32,13 +32,18 @@ pub fn lines<S: AsRef<str>>(all: impl IntoIterator<Item = S>) -> Result<(), Fail
 
 /// Writes JSON as xl does: four blanks of indentation.
 pub fn json(value: &impl Serialize) -> Result<(), Failure> {
+    own(&json_text(value)?)
+}
+
+/// The text of [`json`].
+pub fn json_text(value: &impl Serialize) -> Result<String, Failure> {
     let mut data = Vec::new();
     let formatter = serde_json::ser::PrettyFormatter::with_indent(b"    ");
     let mut serializer = serde_json::Serializer::with_formatter(&mut data, formatter);
     value.serialize(&mut serializer).map_err(|e| Failure::Output(io::Error::other(e)))?;
     let mut out = text::json(&String::from_utf8_lossy(&data)).into_owned();
     out.push('\n');
-    own(&out)
+    Ok(out)
 }
 
 /// How a list is shown.
@@ -75,6 +80,11 @@ impl FormatOption {
 
 /// Rows below a header, columns as wide as their widest text, two blanks between, nothing after the last.
 pub fn table(header: &[&str], rows: &[Vec<String>]) -> Result<(), Failure> {
+    own(&table_text(header, rows))
+}
+
+/// The text of [`table`].
+pub fn table_text(header: &[&str], rows: &[Vec<String>]) -> String {
     let safe: Vec<Vec<String>> =
         rows.iter().map(|row| row.iter().map(|cell| text::line(cell).into_owned()).collect()).collect();
     let width = |column: usize| {
@@ -87,5 +97,6 @@ pub fn table(header: &[&str], rows: &[Vec<String>]) -> Result<(), Failure> {
         padded.join("  ").trim_end().to_owned()
     };
     let head = std::iter::once(aligned(header.to_vec()));
-    lines(head.chain(safe.iter().map(|row| aligned(row.iter().map(String::as_str).collect()))))
+    let all = head.chain(safe.iter().map(|row| aligned(row.iter().map(String::as_str).collect())));
+    all.map(|line| line + "\n").collect()
 }

@@ -60,6 +60,9 @@ pub struct Native {
     /// What stays emulated, and why: `perl: …`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left_out: Vec<String>,
+    /// What did not do what the guest's own does when it was tried, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failed: Vec<String>,
 }
 
 impl std::fmt::Display for Accel {

@@ -2,6 +2,7 @@
 //! What a newcomer would get wrong: "domain" is Xen's word for a guest, running or not; it has nothing to do with DNS.
 
 pub mod accel;
+pub mod accounts;
 pub mod artifact;
 pub mod init;
 pub mod name;

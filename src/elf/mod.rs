@@ -4,12 +4,14 @@
 //! Source: elf(5); for ARM: "ELF for the Arm Architecture" and "Addenda to, and Errata in, the ABI for the Arm Architecture".
 
 mod attributes;
+mod compare;
 pub mod identity;
 mod layout;
 mod names;
 mod segment;
 
 pub use attributes::ArmAttributes;
+pub use compare::difference;
 pub use layout::{Layout, Load, Pointer, Symbol, u32_at, u64_at};
 pub use names::name_users;
 pub use segment::Spot;

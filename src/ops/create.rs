@@ -30,6 +30,8 @@ pub struct Create {
     pub keep: bool,
     /// Leave it paused.
     pub paused: bool,
+    /// What was said for this domain of how much of it shall be native; else that is what holds for all.
+    pub accel_asked: super::accel::Asked,
     /// Where Debian and Ubuntu packages come from (`--mirror`, `PRONTO_MIRROR`).
     pub mirror: Option<String>,
     /// Packages that a system made from packages holds besides (`--include`), sorted, each once.
@@ -151,6 +153,7 @@ impl Booting {
                 return Err(e.hint(format!("it was kept: pronto console {0}, pronto destroy {0}", self.name)));
             }
             failed_units = super::exec::failed_units(ctx, &self.name, limit);
+            super::accel::look(ctx, &self.name, interrupt);
         }
         if paused {
             let frozen = ctx.store.read_run(&self.uuid).map(|r| r.cage.freeze(true));

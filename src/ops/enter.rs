@@ -20,12 +20,13 @@ use std::time::{Duration, Instant};
 use nix::sched::CloneFlags;
 use serde::{Deserialize, Serialize};
 
+use crate::domain::accel::PLACE;
 use crate::domain::passwd::{self, Account};
 use crate::store::domains::Run;
 use crate::sys::caps::{self, Sets};
 use crate::sys::cgroup::{self, Hierarchies};
 use crate::sys::seccomp::Filter;
-use crate::sys::{lock, ns, process, pty, signal, sock, systemd_bus};
+use crate::sys::{lock, mount, ns, process, pty, signal, sock, systemd_bus};
 
 /// What shall be run, and where. Bytes are kept as they are.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -50,6 +51,9 @@ pub struct Order {
     pub forgetful: bool,
     /// Run nothing, but ask systemd whether units have failed: the status is 0 when none has.
     pub ask: bool,
+    /// Nothing native: the command and all that it starts are emulated.
+    #[serde(default)]
+    pub emulated: bool,
 }
 
 impl Order {
@@ -65,6 +69,8 @@ impl Order {
 pub enum Answer {
     /// The terminal follows as a descriptor.
     Terminal,
+    /// The command begins, as this process of the guest's pid namespace.
+    Began(i32),
     /// The command has ended with this status, as a shell shows it.
     Exit(u8),
     /// It could not be started: why, and docker's code (125, 126, 127).
@@ -116,12 +122,16 @@ fn serve(socket: &mut UnixStream) -> Result<u8, Failure> {
         terminal = Some(guest_side);
     }
     let (mut reader, writer) = crate::sys::process::pipe().map_err(fault("pipe"))?;
+    let mut teller = socket.try_clone().map_err(fault("socket"))?;
     let process = ns::spawn(CloneFlags::empty(), move || {
         if order.ask {
             // The parent waits for its end before it attends to this process.
             drop(writer);
             return i32::from(!entered.nothing_failed());
         }
+        let mut line = serde_json::to_vec(&Answer::Began(std::process::id() as i32)).unwrap_or_default();
+        line.push(b'\n');
+        let _ = teller.write_all(&line);
         let (why, code) = entered.become_command(&order, terminal.as_ref());
         let mut writer = writer;
         let _ = writer.write_all(&[code]).and_then(|()| writer.write_all(why.as_bytes()));
@@ -227,6 +237,9 @@ impl Entered {
         if namespaces.contains(CloneFlags::CLONE_NEWUSER) {
             // The host's root has no number in there; the guest's root has all that is left to do.
             become_root_inside().map_err(|e| fault("cannot become the guest's root")(e.into()))?;
+        }
+        if order.emulated {
+            mount::cover(Path::new(PLACE)).map_err(fault("cannot hide the native programs"))?;
         }
         Ok(Entered { fence: Filter::of(order.forgetful && !process::streams_are_stored()), keep })
     }

@@ -32,6 +32,8 @@ pub struct Command {
     pub env: Vec<(OsString, OsString)>,
     /// It is ended when it takes longer, which is an error.
     pub limit: Option<Duration>,
+    /// Nothing native in it and in what it starts.
+    pub emulated: bool,
 }
 
 /// Runs a command in a running domain; returns its exit status (128+N for signal N). Errors: no such domain, its state,
@@ -42,6 +44,12 @@ pub fn exec(ctx: &Ctx, domain: &DomainRef, command: Command) -> Result<u8> {
     let domain = enterable(ctx, domain, "no command can be run in it")?;
     let run = domain.run.as_ref().ok_or_else(|| Error::general("the domain does not run"))?;
     attend(run, command, Io::Caller, &mut interrupt).map(|(status, _)| status)
+}
+
+/// As [`exec`] in a run that is known, with the command's PID in the guest's pid namespace; 0 when it did not begin.
+pub(super) fn watched(run: &Run, command: Command, interrupt: &mut Interrupt) -> Result<(u8, i32)> {
+    let limit = command.limit;
+    follow(&order(run, command, Io::Caller), Io::Caller, limit, interrupt).map(|ended| (ended.status, ended.pid))
 }
 
 /// The domain, when commands can be run in it now; `cannot` is what is said when they cannot, as in [`Error::state`].
@@ -89,30 +97,47 @@ pub enum Io {
 
 /// Starts a command in a run and stays with it to its end. Returns its status and, when captured, its output.
 pub fn attend(run: &Run, command: Command, io_: Io, interrupt: &mut Interrupt) -> Result<(u8, Vec<u8>)> {
+    let limit = command.limit;
+    follow(&order(run, command, io_), io_, limit, interrupt).map(|ended| (ended.status, ended.output))
+}
+
+fn order(run: &Run, command: Command, io_: Io) -> Order {
     let terminal = io_ == Io::Caller
         && command.tty.unwrap_or_else(|| pty::is_terminal(io::stdin()) && pty::is_terminal(io::stdout()));
-    let order = Order {
+    Order {
         words: command.words,
         env: command.env,
         user: command.user,
         workdir: command.workdir,
+        emulated: command.emulated,
         tty: terminal.then(|| pty::size(io::stdin().as_fd()).unwrap_or((24, 80))),
         term: std::env::var_os("TERM"),
         ..Order::to(run)
-    };
-    follow(&order, io_, command.limit, interrupt)
+    }
 }
 
-fn follow(order: &Order, io_: Io, limit: Option<Duration>, interrupt: &mut Interrupt) -> Result<(u8, Vec<u8>)> {
+/// What came of a command.
+struct Ended {
+    status: u8,
+    output: Vec<u8>,
+    pid: i32,
+}
+
+fn follow(order: &Order, io_: Io, limit: Option<Duration>, interrupt: &mut Interrupt) -> Result<Ended> {
     let until = limit.map(|limit| Instant::now() + limit);
     let mut session = Session::start(order, io_).map_err(|e| Error::general("cannot enter the guest").because(e))?;
     let output = session.capture(io_);
     let answer = session.serve(until, interrupt);
     let _ = session.child.wait();
     match answer? {
-        Answer::Exit(status) => Ok((status, output.map(|o| o.join().unwrap_or_default()).unwrap_or_default())),
+        Answer::Exit(status) => {
+            let output = output.map(|o| o.join().unwrap_or_default()).unwrap_or_default();
+            Ok(Ended { status, output, pid: session.pid })
+        }
         Answer::Failed(why, code) => Err(failed(why, code)),
-        Answer::Terminal => Err(Error::general("the guest's terminal came twice")),
+        Answer::Terminal | Answer::Began(_) => {
+            Err(Error::general("the process in the guest said the same thing twice"))
+        }
     }
 }
 
@@ -153,7 +178,7 @@ pub fn failed_units(ctx: &Ctx, name: &Name, limit: Duration) -> Vec<String> {
 /// ended.
 fn some_failed(run: &Run, interrupt: &mut Interrupt) -> Result<bool> {
     let order = Order { ask: true, ..Order::to(run) };
-    follow(&order, Io::Captured, None, interrupt).map(|(status, _)| status != 0)
+    follow(&order, Io::Captured, None, interrupt).map(|ended| ended.status != 0)
 }
 
 struct Session {
@@ -161,6 +186,8 @@ struct Session {
     socket: UnixStream,
     answers: BufReader<UnixStream>,
     controller: Option<OwnedFd>,
+    /// The command's PID in the guest's pid namespace, once it has begun.
+    pid: i32,
 }
 
 impl Session {
@@ -180,7 +207,7 @@ impl Session {
         drop(theirs);
         enter::write_order(&mut ours, order)?;
         let answers = BufReader::with_capacity(1, ours.try_clone()?);
-        Ok(Session { child, socket: ours, answers, controller: None })
+        Ok(Session { child, socket: ours, answers, controller: None, pid: 0 })
     }
 
     fn capture(&mut self, io_: Io) -> Option<std::thread::JoinHandle<Vec<u8>>> {
@@ -234,6 +261,7 @@ impl Session {
                         self.controller = Some(fd);
                         relay = Some(Relay::start());
                     }
+                    Answer::Began(pid) => self.pid = pid,
                     answer => {
                         if let (Some(relay), Some(controller)) = (&mut relay, &self.controller) {
                             relay.rest(controller);

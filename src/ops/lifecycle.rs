@@ -253,7 +253,16 @@ fn prepare_again(ctx: &Ctx, domain: &mut Domain) -> Result<()> {
         let dir = &ctx.store.domain(domain.name.as_str());
         by.layer = interpreter::write_layer(&dir.join("emulation"), &facts, by)?;
         let artifact = &domain.record.artifact;
-        let wish = accel::Wish { spec, mirror: None, artifact, facts: &facts, profile, by, dir };
+        let wish = accel::Wish {
+            spec,
+            asked: accel::Asked::default(),
+            mirror: None,
+            artifact,
+            facts: &facts,
+            profile,
+            by,
+            dir,
+        };
         by.native = accel::prepare(ctx, &wish)?;
     }
     domain.record.emulated = by;

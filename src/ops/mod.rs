@@ -10,6 +10,7 @@ pub mod control;
 pub mod copy;
 mod cpu;
 pub mod create;
+pub mod defaults;
 mod delegation;
 pub mod doctor;
 pub mod enter;
@@ -27,6 +28,7 @@ pub mod lifecycle;
 pub mod list;
 pub mod monitor;
 pub mod oneshot;
+pub mod profile;
 pub mod provision;
 pub mod registry;
 pub mod reserve;
@@ -223,6 +225,7 @@ impl std::os::fd::AsFd for Interrupt {
 /// The hidden verbs: programs of our own that other verbs start (`__monitor`, `__enter`). `None`: no such one.
 pub fn internal(words: &[std::ffi::OsString]) -> Option<u8> {
     match words.first()?.to_str()? {
+        "__account" => Some(profile::account(&words[1..])),
         "__apart" => Some(apart::main(&words[1..])),
         "__enter" => Some(enter::main(&words[1..])),
         "__keeper" => Some(delegation::keeper(&words[1..])),

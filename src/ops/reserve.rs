@@ -102,7 +102,7 @@ pub fn reserve(ctx: &Ctx, what: &Create, purpose: Purpose<'_>, interrupt: &mut I
     }
     reserved.record.init = facts.init.as_ref().map(|i| i.kind).unwrap_or_default();
     fail::point("interpreter").map_err(injected)?;
-    prepare_interpreter(ctx, &mut reserved, &profiles, &facts, isolation, boot, mirror)?;
+    prepare_interpreter(ctx, &mut reserved, &profiles, &facts, isolation, boot, (mirror, what.accel_asked))?;
     fail::point("record").map_err(injected)?;
     if !what.spec.rm {
         // A domain that is kept must not lose its image to a power cut: another may have its name by then.
@@ -211,7 +211,7 @@ fn prepare_interpreter(
     facts: &Facts,
     isolation: Isolation,
     boot: bool,
-    mirror: Option<&str>,
+    (mirror, asked): (Option<&str>, accel::Asked),
 ) -> Result<()> {
     let Some(profile) = facts.profile.as_deref().and_then(|p| profiles.find(p).ok()) else {
         return Err(Error::new(
@@ -222,7 +222,7 @@ fn prepare_interpreter(
     reserved.record.arch.clone_from(&profile.name);
     let by = interpreter::ensure(ctx, profiles, profile, facts, &reserved.record.spec, isolation.private)?;
     let Some(mut by) = by else {
-        if reserved.record.spec.accel != Accel::Off {
+        if reserved.record.spec.accel != Accel::Off && asked.mode {
             ctx.report.warn("--accel is for emulated guests, and this host runs this image itself");
         }
         return Ok(());
@@ -235,7 +235,8 @@ fn prepare_interpreter(
     }
     let dir = ctx.store.domain(reserved.name.as_str());
     let Record { spec, artifact, .. } = &reserved.record;
-    by.native = accel::prepare(ctx, &accel::Wish { spec, mirror, artifact, facts, profile, by: &by, dir: &dir })?;
+    by.native =
+        accel::prepare(ctx, &accel::Wish { spec, asked, mirror, artifact, facts, profile, by: &by, dir: &dir })?;
     reserved.record.emulated = Some(by);
     Ok(())
 }

@@ -149,6 +149,17 @@ pub fn claim<T>(
     Ok(there()?.map_or(Claimed::Mine(claim), Claimed::There))
 }
 
+/// As [`claim`] for something that is to be removed: `None` when a living process works on it.
+pub fn try_claim(store: &Store, name: &str) -> Result<Option<Claim>> {
+    check_key(name)?;
+    let dir = claims(store);
+    fs::private_dir(&dir).map_err(Error::io(&dir))?;
+    let lock_path = dir.join(name);
+    let lock = Lock::try_take(&lock_path).map_err(Error::io(&lock_path))?;
+    let temporary = store.layers().join(format!(".tmp-{name}"));
+    Ok(lock.map(|lock| Claim { store: store.clone(), lock_path, temporary, _lock: lock }))
+}
+
 /// Waits for a lock that its holder may keep for as long as a download takes. A verb that undoes what it began has blocked INT,
 /// TERM and HUP and reads them where it can; waiting in fcntl(2) would not be such a place, so the lock is asked for again and
 /// again. (Where they are not blocked, they end this process by themselves.)

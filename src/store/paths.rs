@@ -91,6 +91,10 @@ impl Store {
     pub fn cache(&self) -> &Path {
         &self.cache
     }
+    /// What holds where nobody says otherwise.
+    pub fn defaults(&self) -> PathBuf {
+        self.settings.join("pronto.toml")
+    }
     /// Which servers names of images lead to; written by people.
     pub fn sources(&self) -> PathBuf {
         self.settings.join("sources.toml")

@@ -26,6 +26,7 @@ const NET_RAW: u32 = 13;
 const IPC_OWNER: u32 = 15;
 const SYS_CHROOT: u32 = 18;
 const SYS_PTRACE: u32 = 19;
+const SYS_PACCT: u32 = 20;
 const SYS_ADMIN: u32 = 21;
 const SYS_BOOT: u32 = 22;
 const SYS_NICE: u32 = 23;
@@ -79,6 +80,9 @@ impl Mask {
 
     /// As [`Mask::NSPAWN`] for a guest with a network of its own, which it may configure: `0xfdecbfff`.
     pub const NSPAWN_PRIVATE_NETWORK: Mask = Mask(Mask::NSPAWN.0 | 1 << NET_ADMIN);
+
+    /// What acct(2) needs, and nothing else.
+    pub const ACCOUNTING: Mask = mask(&[SYS_PACCT]);
 
     /// nspawn's choice by the guest's network.
     pub const fn nspawn(private_network: bool) -> Mask {

@@ -35,6 +35,16 @@ pub fn point(name: &str) -> io::Result<()> {
     Ok(())
 }
 
+/// Spoils files below `dir`: those that `PRONTO_FAIL_SPOIL` names, with colons between, lose their second half; only in debug builds.
+pub fn spoil(dir: &std::path::Path) -> io::Result<()> {
+    let Some(names) = std::env::var("PRONTO_FAIL_SPOIL").ok().filter(|_| cfg!(debug_assertions)) else { return Ok(()) };
+    for name in names.split(':') {
+        let file = std::fs::OpenOptions::new().write(true).open(dir.join(name))?;
+        file.set_len(file.metadata()?.len() / 2)?;
+    }
+    Ok(())
+}
+
 /// How long a silent server is waited for, by `PRONTO_FAIL_SILENCE` (milliseconds); only in debug builds.
 pub fn silence() -> Option<std::time::Duration> {
     let said = std::env::var("PRONTO_FAIL_SILENCE").ok().filter(|_| cfg!(debug_assertions))?;

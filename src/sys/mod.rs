@@ -4,6 +4,7 @@
 
 #![allow(unsafe_code, reason = "the one room that talks to the kernel directly; every block says why it is sound")]
 
+pub mod acct;
 pub mod caps;
 pub mod cgroup;
 pub mod clock;

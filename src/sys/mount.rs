@@ -21,6 +21,30 @@ pub fn tmpfs(target: &Path, options: &str) -> io::Result<()> {
     Ok(mount(Some("tmpfs"), target, Some("tmpfs"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, Some(options))?)
 }
 
+/// Hides what is mounted at `path` behind an empty directory, from this process and its children alone: it leaves its mount namespace for
+/// a copy. What they mount elsewhere is seen as before. Nothing is mounted there: nothing is done. Errors: as unshare(2), mount(2).
+pub fn cover(path: &Path) -> io::Result<()> {
+    if !is_mounted(path)? {
+        return Ok(());
+    }
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS)?;
+    // A mount on a shared one would show in the namespace that this is a copy of (kernel, sharedsubtree.rst).
+    mount(None::<&str>, path, None::<&str>, MsFlags::MS_PRIVATE, None::<&str>)?;
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC | MsFlags::MS_RDONLY;
+    Ok(mount(Some("tmpfs"), path, Some("tmpfs"), flags, Some("mode=0755"))?)
+}
+
+/// Whether another file system is mounted on a directory; on a missing one there is none.
+fn is_mounted(path: &Path) -> io::Result<bool> {
+    use std::os::unix::fs::MetadataExt;
+    let here = match std::fs::symlink_metadata(path) {
+        Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)) => return Ok(false),
+        other => other?,
+    };
+    let above = std::fs::metadata(path.parent().unwrap_or(Path::new("/")))?;
+    Ok(here.dev() != above.dev())
+}
+
 /// Mounts the proc file system of this process's pid namespace.
 pub fn proc(target: &Path) -> io::Result<()> {
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;

@@ -8,7 +8,8 @@ use crate::common::harness::cases;
 use crate::common::pronto::Pronto;
 
 cases! {
-    Together: a_guest_builds_natively_and_stays_its_own, what_cannot_be_native;
+    Together: a_guest_builds_natively_and_stays_its_own, what_cannot_be_native, what_fails_its_trial_stays_emulated,
+            a_trial_that_is_killed_leaves_nothing;
 }
 
 /// Objects of a C and a C++ program without what names the compiler's build, as one hash each.
@@ -20,6 +21,11 @@ gcc -g -O2 -MD -c c.c -o c.o && g++ -g -O2 -MD -c d.cc -o d.o && gcc c.o -o c &&
 gcc -shared -fPIC -O2 c.c -o c.so && gcc -static -O2 c.c -o cs && gcc -O2 -flto c.c -o cl && gcc -O2 -fsanitize=undefined c.c -o cu
 for f in c.o d.o c d c.so cs cl cu; do objcopy -R .comment -R .note.gnu.build-id $f $f.plain; done
 sha256sum *.plain *.d
+for w in -print-search-dirs -print-sysroot -dumpspecs -print-prog-name=ld -print-file-name=crt1.o -print-multi-lib; do gcc $w; done | sha256sum
+echo | g++ -x c++ -v -E - 2>&1 | sed -n '/^#include/,/^End/p'
+gcc -v c.o -o v 2>&1 | grep -E '^(LIBRARY|COMPILER)_PATH|collect2'
+mkdir -p own; printf '#!/bin/sh\necho an own linker\n' >own/ld; chmod 755 own/ld; gcc -Bown/ c.o -o v; PATH=$PWD/own:$PATH gcc c.o -o v
+gcc -fuse-ld=gold c.o -o v && ./v
 ./c; ./d; ./cs; ./cl; ./cu"#;
 
 fn a_guest_builds_natively_and_stays_its_own() {
@@ -139,4 +145,112 @@ fn what_cannot_be_native() {
     assert_eq!(half_made(), 0, "the fetch has gone with all that it had");
     assert!(pronto.rows().is_empty());
     pronto.cmd(["run", "--accel", "fast"]).arg(BOOKWORM_ARM64.tree()).run().exits(125).says("off, tools or build");
+}
+
+fn what_fails_its_trial_stays_emulated() {
+    let pronto = Pronto::fresh();
+    let text = "[accel]\nmode = \"build\"\nexclude = [\"xz-utils\", \"no-such-package\"]\n";
+    ::pronto::sys::fs::write_atomic(&pronto.root().join("pronto.toml"), text.as_bytes(), 0o600).unwrap();
+    // What is said of all guests is no complaint about one that it does not fit.
+    let native = pronto.cmd(["run"]).arg(BOOKWORM_AMD64.tree()).args(["--", "true"]).run().ok();
+    assert!(!native.err().contains("accel"), "{native}");
+    // Two that are broken: a library that grep and others need, and a part of the compiler.
+    let spoiled = "lib/libpcre2-8.so.0:bin/usr/lib/gcc/aarch64-linux-gnu/12/cc1plus";
+    let create = pronto.cmd(["create", "--name", "t", "--arch", "arm64"]).arg(BOOKWORM_ARM64.tree());
+    let out = create.env("PRONTO_FAIL_SPOIL", spoiled).limit(Duration::from_secs(400)).run().ok();
+    let line = out.err().lines().find(|line| line.starts_with("native: ")).unwrap_or_default().to_owned();
+    assert!(line.contains(" programs; not ") && !line.contains(" and gcc "), "{out}");
+    assert!(!out.err().contains("fewer native programs"), "{out}");
+    let told = pronto.run(["info", "t"]).ok().text();
+    let line = |start: &str, end: &str| told.lines().any(|line| line.starts_with(start) && line.contains(end));
+    assert!(line("failed its trial", "gcc 12.2.0 (cc1plus: ") && line("failed its trial", "grep ("), "{told}");
+    assert!(line("not native", "xz-utils: it was excluded") && !told.contains("no-such-package"), "{told}");
+    // The guest's own do the work of those that are broken.
+    let sh = |script: &str| pronto.exec("t", &["sh", "-c", script]);
+    assert_eq!(sh("echo abc | grep -o b; (exec grep -c . /proc/self/maps) >/dev/null && echo good"), "b\ngood");
+    let exe = "$0 9 & sleep 0.5; readlink /proc/$!/exe; kill $!";
+    assert!(sh(&format!("sh -c '{exe}' sleep")).starts_with("/run/accel/"));
+
+    // One command without anything native, and with all the rest as it is.
+    let off = |script: &str| pronto.run(["exec", "--accel", "off", "t", "--", "sh", "-c", script]).ok().text();
+    let seen = off(
+        "readlink /proc/self/exe; sh -c 'readlink /proc/self/exe'; ls -A /run/accel; mkdir -p /mnt/t; mount -t tmpfs t /mnt/t",
+    );
+    assert!(!seen.contains("accel"), "{seen}");
+    assert_eq!(
+        sh("readlink /proc/self/exe; grep -c ' /mnt/t ' /proc/mounts; umount /mnt/t"),
+        "/run/accel/bin/bin/readlink\n1"
+    );
+    pronto.run(["exec", "--accel", "build", "t", "--", "true"]).exits(125).says("pronto start --accel build");
+
+    profiles(&pronto);
+    pronto.run(["destroy", "t"]).ok();
+    pronto.run(["delete", "t"]).ok();
+    // What nobody uses goes when that is asked for.
+    let kept = || std::fs::read_dir(pronto.root().join("cache/accel")).map_or(0, Iterator::count);
+    pronto.run(["prune", "-n", "--all"]).ok();
+    std::thread::sleep(Duration::from_secs(1));
+    pronto.run(["prune"]).ok();
+    assert_eq!(kept(), 1, "they are good for the next domain");
+}
+
+/// `profile` of a domain in which most is native, but not grep.
+fn profiles(pronto: &Pronto) {
+    let file = pronto.root().join("profile.json");
+    let work = "for n in 1 2 3 4 5; do echo $n | grep -q . && head --version >/dev/null; done; exit 7";
+    let profile = |options: &[&str], script: &str| {
+        pronto
+            .cmd(["profile", "--format", "json", "-o"])
+            .arg(&file)
+            .args(options)
+            .args(["t", "--", "sh", "-c", script])
+            .run()
+    };
+    let row = |program: &str| -> (String, u64, f64) {
+        let told: serde_json::Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+        let rows = told["programs"].as_array().unwrap().clone();
+        let row =
+            rows.into_iter().find(|row| row["program"] == program).unwrap_or_else(|| panic!("no {program}: {told}"));
+        (row["by"].as_str().unwrap().to_owned(), row["execs"].as_u64().unwrap(), row["cpu_seconds"].as_f64().unwrap())
+    };
+    let out = profile(&[], work).exits(7);
+    assert!(out.text().is_empty(), "stdout is the command's: {out}");
+    assert_eq!((row("head").0.as_str(), row("head").1), ("native", 5));
+    let grep = row("grep");
+    assert!(grep.0 == "emulated" && grep.1 == 5 && grep.2 > 0.04, "{grep:?}");
+    profile(&["--accel", "off"], work).exits(7);
+    assert_eq!(row("head").0, "avoidable");
+    let table = pronto.run(["profile", "t", "--", "sh", "-c", "echo out; sed --version >/dev/null"]).ok().prints("out");
+    assert!(table.err().starts_with("PROGRAM ") && table.err().contains(" processes used "), "{table}");
+    // One at a time; and one that is killed is in nobody's way.
+    let running = pronto.cmd(["profile", "t", "--", "sleep", "60"]).start();
+    crate::common::eventually(Duration::from_secs(20), "it has begun", || {
+        (!pronto.exec("t", &["sh", "-c", "cat /proc/[0-9]*/comm | sed -n /^sleep$/p"]).is_empty()).then_some(())
+    });
+    pronto.run(["profile", "t", "--", "true"]).exits(125).says("another profile of 't' is being made");
+    running.signal(nix::sys::signal::Signal::SIGKILL);
+    running.wait(Duration::from_secs(300));
+    pronto.run(["profile", "t", "--", "true"]).ok().says("processes used");
+}
+
+fn a_trial_that_is_killed_leaves_nothing() {
+    let pronto = Pronto::fresh();
+    let create = ["create", "--name", "k", "--arch", "arm64", "--accel", "build", "--mirror", fixtures::mirror()];
+    let running = pronto.cmd(create).arg(BOOKWORM_ARM64.tree()).start();
+    crate::common::eventually(Duration::from_secs(200), "programs are tried", || {
+        running.stderr().contains("trying native programs").then_some(())
+    });
+    let shells = || {
+        let words = |pid: i32| std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        crate::common::pronto::pids().filter(|pid| String::from_utf8_lossy(&words(*pid)).contains("status.0")).count()
+    };
+    crate::common::eventually(Duration::from_secs(20), "shells run", || (shells() > 0).then_some(()));
+    running.signal(nix::sys::signal::Signal::SIGKILL);
+    running.wait(Duration::from_secs(300));
+    crate::common::eventually(Duration::from_secs(5), "no shell is left", || (shells() == 0).then_some(()));
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(!mounts.contains(&*pronto.root().to_string_lossy()), "{mounts}");
+    pronto.run(["prune"]).ok().says("freed ");
+    assert_eq!(std::fs::read_dir(pronto.root().join("cache/accel")).unwrap().count(), 0);
+    assert!(pronto.rows().is_empty());
 }

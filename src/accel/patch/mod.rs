@@ -12,10 +12,12 @@ mod loader;
 mod prefixes;
 mod references;
 mod strings;
+mod toolchain;
 mod uname;
 
 use crate::elf::{self, Layout, Spot};
 use references::References;
+pub use toolchain::{Part, Toolchain};
 
 /// What to change.
 #[derive(Debug, Clone, Copy, Default)]
@@ -35,6 +37,8 @@ pub struct Rules<'a> {
     pub plugin: Option<&'a str>,
     /// For the loader: `LD_LIBRARY_PATH` means nothing to it.
     pub deaf: bool,
+    /// For a cross compiler's programs: what makes them native ones'. What is not found in them stays.
+    pub toolchain: Option<Toolchain<'a>>,
 }
 
 /// The longest machine name, in bytes.
@@ -60,6 +64,8 @@ pub struct Changes {
     pub strings: Vec<usize>,
     /// Whether uname(2) was changed.
     pub machine: bool,
+    /// How many places [`Rules::toolchain`] changed.
+    pub toolchain: usize,
     /// Places in the file where a rule of [`Rules::prefixes`] has its text in loaded bytes and nothing was changed: within another path,
     /// in a symbol's or a library's name, between instructions.
     pub left: Vec<usize>,
@@ -156,6 +162,9 @@ pub fn patch(program: &[u8], rules: &Rules<'_>) -> Result<Patched, Unfit> {
     }
     if rules.deaf {
         loader::apply(&mut work)?;
+    }
+    if let Some(what) = &rules.toolchain {
+        changes.toolchain = toolchain::apply(&mut work, what);
     }
     Ok(Patched { bytes: work.finish(), changes })
 }

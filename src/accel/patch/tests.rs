@@ -51,6 +51,126 @@ fn paths_become_others_where_they_are_paths() {
     }
 }
 
+/// A program at fixed addresses: a page of code, and a page of data behind it.
+fn fixed(code: &[u8], data: &[u8]) -> Vec<u8> {
+    const CODE: u64 = 0x40_0000;
+    let mut file = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\x3e\0\x01\0\0\0".to_vec();
+    [CODE, 64, 0].iter().for_each(|n: &u64| file.extend(n.to_le_bytes()));
+    file.extend(0u32.to_le_bytes());
+    [64u16, 56, 2, 64, 0, 0].iter().for_each(|n| file.extend(n.to_le_bytes()));
+    for (kind, offset, size) in [(5u32, 0x1000u64, code.len()), (6, 0x2000, data.len())] {
+        file.extend([1, kind].iter().flat_map(|n: &u32| n.to_le_bytes()));
+        let address = CODE + offset - 0x1000;
+        [offset, address, address, size as u64, size as u64, 0x1000].iter().for_each(|n| file.extend(n.to_le_bytes()));
+    }
+    file.resize(0x1000, 0);
+    file.extend(code);
+    file.resize(0x2000, 0);
+    file.extend(data);
+    file
+}
+
+/// Where the data of such a program is.
+const DATA: u64 = 0x40_1000;
+
+fn toolchain(program: &[u8], part: Part) -> (usize, Vec<u8>) {
+    let toolchain = Some(Toolchain { part, triplet: "a-b", major: 9 });
+    let done = patch(program, &Rules { toolchain, ..Rules::default() }).unwrap();
+    (done.changes.toolchain, done.bytes)
+}
+
+#[test]
+fn a_driver_becomes_a_native_one() {
+    let mut data = b"1\0/\0text0\0\0/usr/lib/gcc-cross/x\0......../usr/lib/gcc-cro....".to_vec();
+    data.resize(data.len().next_multiple_of(8), b'.');
+    let table = data.len();
+    [DATA, 7, DATA + 2].iter().for_each(|n: &u64| data.extend(n.to_le_bytes()));
+    let code = [0x90, 0xc7, 0x43, 0x10, b's', b's', b'/', 0, 0x90];
+    let program = fixed(&code, &data);
+    let (count, new) = toolchain(&program, Part::Driver);
+    assert_eq!(count, 2);
+    let words = |at: usize| crate::elf::u64_at(&new, 0x2000 + table + at).unwrap();
+    assert_eq!((words(0), words(8), words(16)), (DATA + 8, 7, 0), "\"0\", and no root");
+    assert_eq!(count_of(&new, b"/usr/lib/gcc////...."), 1);
+    assert_eq!(count_of(&new, b"/usr/lib/gcc-cross/x\0"), 1, "that is for another rule");
+    assert_eq!(&new[0x1000..0x1009], [0x90, 0xc7, 0x43, 0x10, b'/', b'/', b'/', 0, 0x90]);
+    // Twice is not known, so it stays.
+    [DATA, 7, DATA + 2].iter().for_each(|n: &u64| data.extend(n.to_le_bytes()));
+    let program = fixed(&[code, code].concat(), &data);
+    assert_eq!(toolchain(&program, Part::Driver), (0, program));
+    assert_eq!(toolchain(LIBRARY, Part::Driver), (0, LIBRARY.to_vec()));
+}
+
+fn count_of(bytes: &[u8], text: &[u8]) -> usize {
+    bytes.windows(text.len()).filter(|window| *window == text).count()
+}
+
+#[test]
+fn a_compiler_searches_where_a_native_one_does() {
+    let up = "/usr/lib/gcc-cross/a-b/9/../../../../a-b";
+    let names = [
+        (format!("{up}/include/c++/9"), [1u8, 1, 0, 0]),
+        (format!("{up}/include/c++/9/a-b"), [1, 1, 0, 1]),
+        (format!("{up}/libc++_include/c++/9/v1"), [2, 1, 0, 0]),
+        ("/usr/lib/gcc-cross/a-b/9/include".into(), [0, 0, 0, 0]),
+        ("/usr/local/include".into(), [0, 1, 1, 2]),
+        (format!("{up}/include"), [0, 1, 0, 0]),
+        ("/usr/include".into(), [0, 0, 1, 0]),
+    ];
+    let (mut data, mut at) = (vec![0u8; 8], Vec::new());
+    for (name, _) in &names {
+        at.push(DATA + data.len() as u64);
+        data.extend(name.bytes().chain([0]));
+    }
+    data.resize(data.len().next_multiple_of(8) + 8, 0);
+    let table = data.len();
+    for (at, (_, flags)) in at.iter().zip(&names) {
+        [*at, 0].iter().for_each(|n| data.extend(n.to_le_bytes()));
+        data.extend(flags.iter().chain(&[0; 4]));
+    }
+    data.extend([0; 24]);
+    let program = fixed(&[0x90], &data);
+    let (count, new) = toolchain(&program, Part::Compiler);
+    assert_eq!(count, 7);
+    let entry = |n: usize| {
+        let place = 0x2000 + table + n * 24;
+        let name = (crate::elf::u64_at(&new, place).unwrap() - DATA) as usize + 0x2000;
+        let end = new[name..].iter().position(|b| *b == 0).unwrap();
+        (String::from_utf8(new[name..name + end].to_vec()).unwrap(), new[place + 16..place + 20].to_vec())
+    };
+    let want: [(&str, [u8; 4]); 7] = [
+        ("/usr/include/c++/9", [1, 1, 0, 0]),
+        ("/usr/include/a-b/c++/9", [1, 1, 0, 0]),
+        ("/usr/lib/gcc/a-b/9/include", [0, 0, 0, 0]),
+        ("/usr/local/include", [0, 1, 1, 2]),
+        ("/usr/local/include", [0, 1, 1, 0]),
+        ("/usr/lib/gcc/a-b/9/../../../../a-b/include", [0, 1, 0, 0]),
+        ("/usr/include", [0, 0, 1, 0]),
+    ];
+    for (n, (name, flags)) in want.iter().enumerate() {
+        assert_eq!(entry(n), ((*name).to_owned(), flags.to_vec()));
+    }
+    // A table that ends otherwise is none.
+    let end = data.len() - 24;
+    data[end] = 1;
+    let program = fixed(&[0x90], &data);
+    assert_eq!(toolchain(&program, Part::Compiler), (0, program));
+}
+
+#[test]
+fn collect2_looks_for_ld() {
+    let data = b"\0a-b\0x-\0-\0.";
+    let imm = |op: u8, offset: u64| [&[op][..], &u32::try_from(DATA + offset).unwrap().to_le_bytes()].concat();
+    // Nothing is put together where no "-" is near.
+    let code = [imm(0xbf, 1), vec![0x90; 40], imm(0xbe, 6), imm(0xbf, 1)].concat();
+    let program = fixed(&code, data);
+    let (count, new) = toolchain(&program, Part::Linker);
+    assert_eq!(count, 1);
+    let changed = [imm(0xbf, 1), vec![0x90; 40], imm(0xbe, 4), imm(0xbf, 4)].concat();
+    assert_eq!(&new[0x1000..0x1000 + changed.len()], changed);
+    assert_eq!(&new[0x2000..], &program[0x2000..], "the name itself stays");
+}
+
 #[test]
 fn names_of_symbols_and_libraries_stay() {
     let rules = [("libx.so.1", "liby.so.1"), ("uname", "unama"), ("writable", "readable")];

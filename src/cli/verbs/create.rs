@@ -75,7 +75,7 @@ impl Verb for Create {
         // xl's exit code for a create without a file.
         let image = image.ok_or_else(|| Failure::said("Image not specified: pronto create IMAGE [key=value …]", 6))?;
         let access = std::mem::take(&mut self.options.access);
-        let mut what = guest::request(&image, self.name, self.options, keys, &front.globals)?;
+        let mut what = guest::request(&image, self.name, self.options, keys, (&front.globals, &front.defaults()?))?;
         what.replace = self.replace;
         what.keep = self.keep;
         what.timeout = self.timeout;

@@ -10,8 +10,8 @@ use crate::cli::failure::{Failure, Outcome};
 use crate::cli::front::Front;
 use crate::cli::guest;
 use crate::cli::words::{self, Variable};
-use crate::domain::DomainRef;
-use crate::ops;
+use crate::domain::{Accel, DomainRef};
+use crate::ops::{self, exec::Command};
 
 /// Run a command in a running domain
 ///
@@ -25,6 +25,9 @@ pub struct Exec {
     /// Set a variable; without a value it is taken from this command's environment
     #[arg(short, long = "env", value_name = "K=V", value_parser = OsStringValueParser::new().try_map(words::variable))]
     env: Vec<Variable>,
+    /// Run nothing native: the command and all that it starts are emulated, whatever the domain was started with
+    #[arg(long, value_name = "off", value_parser = guest::no_accel)]
+    accel: Option<Accel>,
     /// The domain, then the command and its words
     #[arg(value_name = "NAME", required = true, trailing_var_arg = true, value_parser = OsStringValueParser::new())]
     words: Vec<OsString>,
@@ -40,7 +43,7 @@ impl Verb for Exec {
         if words.is_empty() {
             return Err(Failure::usage("'pronto exec' requires at least 2 arguments."));
         }
-        let command = self.how.command(words, self.env);
+        let command = Command { emulated: self.accel.is_some(), ..self.how.command(words, self.env) };
         let ctx = front.ctx(Self::NAME)?;
         Ok(ops::exec::exec(&ctx, &domain, command)?)
     }

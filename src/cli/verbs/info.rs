@@ -60,6 +60,7 @@ impl Info {
         ];
         if let Some(native) = &row.native {
             lines.push(("native", ops::accel::told(native)));
+            lines.extend(native.failed.iter().map(|failed| ("failed its trial", failed.clone())));
             lines.extend(native.left_out.iter().map(|left| ("not native", left.clone())));
         }
         output::lines(lines.into_iter().map(|(key, value)| format!("{key:<23}: {value}")))

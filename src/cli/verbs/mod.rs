@@ -24,6 +24,7 @@ mod list;
 mod logs;
 mod new;
 mod pause;
+mod profile;
 mod prune;
 mod pull;
 mod reboot;
@@ -89,6 +90,7 @@ pub const ALL: &[Entry] = &[
     entry::<list::List>(),
     entry::<console::Console>(),
     entry::<exec::Exec>(),
+    entry::<profile::Profile>(),
     entry::<logs::Logs>(),
     entry::<cp::Cp>(),
     entry::<shutdown::Shutdown>(),

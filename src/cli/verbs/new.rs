@@ -46,7 +46,7 @@ impl Verb for New {
         let (image, keys) = guest::sort(Self::NAME, self.words)?;
         let image = image.ok_or_else(|| Failure::said("Image not specified: pronto new IMAGE [key=value …]", 6))?;
         let access = std::mem::take(&mut self.options.access);
-        let mut what = guest::request(&image, self.name, self.options, keys, &front.globals)?;
+        let mut what = guest::request(&image, self.name, self.options, keys, (&front.globals, &front.defaults()?))?;
         what.replace = self.replace;
         what.wait = false;
         if self.dry_run || front.globals.dry_run {

@@ -54,7 +54,8 @@ impl Verb for Run {
         }
         let env = std::mem::take(&mut self.options.env);
         let access = std::mem::take(&mut self.options.access);
-        let mut what = guest::request(&image, self.name, self.options, Settings::default(), &front.globals)?;
+        let mut what =
+            guest::request(&image, self.name, self.options, Settings::default(), (&front.globals, &front.defaults()?))?;
         what.timeout = self.timeout;
         what.spec.rm = true;
         let command = self.how.command(words, env);

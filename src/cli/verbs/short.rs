@@ -21,7 +21,13 @@ pub fn short_form(front: &Front, mut words: Vec<OsString>) -> Outcome {
             help: None,
         });
     }
-    let mut what = guest::request(&image, None, GuestOptions::default(), Settings::default(), &front.globals)?;
+    let mut what = guest::request(
+        &image,
+        None,
+        GuestOptions::default(),
+        Settings::default(),
+        (&front.globals, &front.defaults()?),
+    )?;
     what.spec.rm = true;
     let command = CommandOptions::default().command(words, Vec::new());
     let ctx = front.ctx("IMAGE COMMAND")?;

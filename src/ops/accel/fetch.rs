@@ -4,58 +4,121 @@
 
 use std::path::{Path, PathBuf};
 
+use super::kept;
+use super::probe::{Bench, probe};
 use crate::accel::catalogue::Catalogue;
 use crate::accel::dpkg::Package;
 use crate::accel::make::{self, Release, Side};
 use crate::accel::packages;
 use crate::ops::provision::bootstrap::{self, Packages};
-use crate::ops::{Ctx, Error, Result};
-use crate::store::domains::now;
+use crate::ops::{Ctx, Error, Kind, Result};
+use crate::store::domains::{Emulated, now};
 use crate::store::layers::{self, Claimed};
-use crate::sys::fs;
 use crate::sys::process::Tool;
+use crate::sys::{fail, fs};
 
 /// Counts up when what is made changes in a way that its name does not show.
 const RECIPE: u32 = 3;
 
-/// A directory of native programs, and what is in it. Errors: no mmdebstrap, no mirror; a release that the mirror does not have; nothing
-/// is left half-made.
-pub fn obtain(ctx: &Ctx, release: &Release, mirror: Option<&str>) -> Result<(PathBuf, Catalogue)> {
+/// The name of a release's directory. Another recipe's is another.
+fn name_of(release: &Release) -> String {
     let Release { suite, arch, machine, .. } = release;
-    let name = format!("accel-{suite}-{arch}-{machine}-{}-{RECIPE}", std::env::consts::ARCH);
-    let home = ctx.store.cache().join("accel");
+    format!("accel-{suite}-{arch}-{machine}{}", ending())
+}
+
+/// How the names of directories end that this program makes on this machine.
+pub(super) fn ending() -> String {
+    format!("-{}-{RECIPE}", std::env::consts::ARCH)
+}
+
+/// A directory of native programs, and what is in it; one that is made now is tried in a guest that is emulated like this. Errors:
+/// no mmdebstrap, no mirror; a release that the mirror does not have; what went wrong with this release less than a day ago. Nothing
+/// is left half-made.
+pub fn obtain(ctx: &Ctx, release: &Release, mirror: Option<&str>, by: &Emulated) -> Result<(PathBuf, Catalogue)> {
+    let name = name_of(release);
+    let home = kept::home(&ctx.store);
     let dir = home.join(&name);
     let there = || Ok(Catalogue::read(&dir).ok());
     let waiting = || ctx.report.note("another pronto is fetching these native programs: waiting for it");
+    kept::refused(&home, &name, mirror)?;
     let claim = match layers::claim(&ctx.store, &name, there, waiting)? {
-        Claimed::There(catalogue) => return Ok((dir, catalogue)),
+        Claimed::There(catalogue) => {
+            kept::in_use(&dir);
+            return Ok((dir, catalogue));
+        }
         Claimed::Mine(claim) => claim,
     };
-    let cannot = |e: std::io::Error| Error::general("cannot make the native programs").because(e);
+    // Whom we have waited for may have failed.
+    kept::refused(&home, &name, mirror)?;
     fs::private_dir(&home).map_err(cannot)?;
-    let work = Work::begin(home.join(format!(".{name}.new"))).map_err(cannot)?;
-    let work = &work.0;
-    let (guest, native) = (work.join("guest"), work.join("native"));
-    let fetch = |arch: &str, include: Vec<String>, into: &Path| {
-        let packages = Packages { suite: &release.suite, arch, include: &include, mirror };
-        bootstrap::unpack(ctx, &packages, into)
-    };
-    let tools = || packages::TOOLS.iter().chain(packages::PRELOADED).map(|&name| name.to_owned());
-    let host = bootstrap::host_architecture()?;
-    fetch(&release.arch, tools().chain(packages::COMPILER.iter().map(|&n| n.to_owned())).collect(), &guest)?;
-    let guest = side(guest)?;
-    let major = packages::compiler(&guest.packages);
-    let cross = major.map(|major| packages::cross(&release.triplet, major)).unwrap_or_default();
-    fetch(&host, tools().chain(cross).collect(), &native)?;
-    let native = side(native)?;
-    let made = work.join("made");
-    let job = make::Job { release, guest: &guest, native: &native, major, now: now() };
-    let step = ctx.report.begin(&format!("making native programs for {} {}", release.suite, release.arch), None);
-    let catalogue = make::make(&job, &made).map_err(cannot)?;
-    step.done("");
+    let work = Work::begin(kept::unfinished(&home, &name)).map_err(cannot)?;
+    let made = work.0.join("made");
+    let catalogue = build(ctx, release, mirror, by, &work.0).inspect_err(|(error, lasting)| {
+        if *lasting {
+            kept::refuse(&home, &name, mirror, error);
+        }
+    });
+    let catalogue = catalogue.map_err(|(error, _)| error)?;
     fs::remove_tree(&dir).and_then(|()| std::fs::rename(&made, &dir)).map_err(cannot)?;
     drop(claim);
     Ok((dir, catalogue))
+}
+
+fn cannot(e: std::io::Error) -> Error {
+    Error::general("cannot make the native programs").because(e)
+}
+
+/// Fetches the packages and makes and tries the programs in `work/made`. Errors, and whether they will be the same the next time.
+fn build(
+    ctx: &Ctx,
+    release: &Release,
+    mirror: Option<&str>,
+    by: &Emulated,
+    work: &Path,
+) -> std::result::Result<Catalogue, (Error, bool)> {
+    let (guest, native) = (work.join("guest"), work.join("native"));
+    let fetch = |arch: &str, include: Vec<String>, into: &Path| {
+        let packages = Packages { suite: &release.suite, arch, include: &include, mirror };
+        bootstrap::unpack(ctx, &packages, into).map_err(|error| {
+            let lasting = lacks_packages(&error.in_short());
+            (error, lasting)
+        })
+    };
+    let passing = |error: Error| (error, false);
+    let tools = || packages::TOOLS.iter().chain(packages::PRELOADED).map(|&name| name.to_owned());
+    let host = bootstrap::host_architecture().map_err(passing)?;
+    let more = packages::COMPILER.iter().map(|&n| n.to_owned());
+    fetch(&release.arch, tools().chain(more).collect(), &guest)?;
+    let guest = side(guest).map_err(passing)?;
+    let major = packages::compiler(&guest.packages);
+    let cross = major.map(|major| packages::cross(&release.triplet, major)).unwrap_or_default();
+    fetch(&host, tools().chain(cross).collect(), &native)?;
+    let native = side(native).map_err(passing)?;
+    let made = work.join("made");
+    let job = make::Job { release, guest: &guest, native: &native, major, now: now() };
+    let step = ctx.report.begin(&format!("making native programs for {} {}", release.suite, release.arch), None);
+    // A full disk is not the release's fault; a file that is not as it must be is.
+    let of_files = |e: std::io::Error| {
+        let lasting = e.kind() == std::io::ErrorKind::InvalidData;
+        (cannot(e), lasting)
+    };
+    let mut catalogue = make::make(&job, &made).map_err(of_files)?;
+    step.done("");
+    fail::spoil(&made).map_err(of_files)?;
+    let bench = Bench { by, guest: &guest.tree, made: &made, work: &work.join("probe") };
+    probe(ctx, &bench, &mut catalogue).map_err(|error| {
+        let lasting = !matches!(error.kind(), Kind::Interrupted(_));
+        (error, lasting)
+    })?;
+    catalogue.write(&made).map_err(of_files)?;
+    Ok(catalogue)
+}
+
+/// Whether a mirror was reached and has not got what is needed, by what apt says.
+fn lacks_packages(text: &str) -> bool {
+    ["Unable to locate package", "no installation candidate", "unmet dependencies"]
+        .iter()
+        .any(|said| text.contains(said))
 }
 
 /// What the packages are that were unpacked in `tree`, by the archives that apt has left there.
@@ -96,6 +159,12 @@ impl Drop for Work {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_mirror_that_lacks_packages_is_no_broken_network() {
+        assert!(lacks_packages("mmdebstrap cannot make x: E: Unable to locate package ninja-build"));
+        assert!(!lacks_packages("mmdebstrap cannot make x: E: Failed to fetch http://x  Could not connect"));
+    }
 
     #[test]
     fn no_half_of_it_stays() {

@@ -3,19 +3,25 @@
 //! (`binfmt/dispatch.rs`), so the guest's files, packages and exports know nothing of this.
 
 mod fetch;
+pub(super) mod kept;
+pub mod names;
+mod probe;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use super::exec::{self, Command, Io};
 use super::inspect::Facts;
-use super::{Ctx, Error, Kind, Result, facts};
+use super::{Ctx, Error, Interrupt, Kind, Result, facts};
 use crate::accel::catalogue::{self, Catalogue, Program};
 use crate::accel::dpkg;
 use crate::accel::make::{self, Release};
 use crate::arch::Profile;
 use crate::binfmt;
 use crate::domain::accel::PLACE;
-use crate::domain::{Accel, Artifact, Native, Spec};
+use crate::domain::{Accel, Artifact, Name, Native, Spec};
 use crate::elf::identity;
 use crate::store::domains::Emulated;
 use crate::sys::fs;
@@ -33,11 +39,22 @@ pub fn mounts(native: &Native, dir: &Path) -> Vec<(PathBuf, PathBuf)> {
     vec![(native.from.clone(), PLACE.into()), (dir.join(CHOSEN), Path::new(PLACE).join("x"))]
 }
 
+/// What was said for one guest alone. What holds for all of them need not fit this one, which is no error then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Asked {
+    /// `--accel`.
+    pub mode: bool,
+    /// `--accel-exclude`.
+    pub exclude: bool,
+}
+
 /// What is asked for, of which guest.
 #[derive(Debug)]
 pub struct Wish<'a> {
     /// What the user wants.
     pub spec: &'a Spec,
+    /// What of it was said for this guest, now.
+    pub asked: Asked,
     /// Where packages come from, if not from the host's own mirror.
     pub mirror: Option<&'a str>,
     /// The guest's tree.
@@ -60,20 +77,25 @@ pub fn prepare(ctx: &Ctx, wish: &Wish<'_>) -> Result<Option<Native>> {
         return Ok(None);
     }
     let nothing = |why: &str| {
-        ctx.report.warn(&format!("--accel {}: nothing is native, since {why}", spec.accel));
+        let line = format!("--accel {}: nothing is native, since {why}", spec.accel);
+        if wish.asked.mode {
+            ctx.report.warn(&line);
+        } else {
+            ctx.report.note(&line);
+        }
         Ok(None)
     };
     let release = match release(wish) {
         Ok(release) => release,
         Err(why) => return nothing(&why),
     };
-    let (from, mut all) = match fetch::obtain(ctx, &release, wish.mirror) {
+    let (from, mut all) = match fetch::obtain(ctx, &release, wish.mirror, wish.by) {
         Err(error) if !matches!(error.kind(), Kind::Interrupted(_)) => {
             return nothing(&format!("there are no programs: {}", error.in_short()));
         }
         other => other?,
     };
-    if let Some(word) = all.unknown(&spec.accel_exclude).first() {
+    if let Some(word) = all.unknown(&spec.accel_exclude).first().filter(|_| wish.asked.exclude) {
         let what = format!("--accel-exclude names '{}', which is no program or package of these", word.escape_debug());
         let hint = "these are names of programs and of packages: make, coreutils, gcc-12";
         return Err(Error::new(Kind::Usage, what).hint(hint));
@@ -84,6 +106,10 @@ pub fn prepare(ctx: &Ctx, wish: &Wish<'_>) -> Result<Option<Native>> {
         all.skew.get_or_insert_with(|| "code with -fstack-protector: the image's compiler is another build".into());
     }
     all.programs.extend(twins);
+    if all.chosen(Accel::Build, &[]).is_empty() {
+        let why = all.failed.first().map(|failed| format!("{}: {}", failed.what, failed.why)).unwrap_or_default();
+        return nothing(&format!("no program stood its trial ({why})"));
+    }
     let native = choose(&all, from, wish)
         .map_err(|e| Error::new(Kind::Create, "cannot lay out the native programs").because(e))?;
     ctx.report.note(&format!("native: {}", told(&native)));
@@ -99,18 +125,51 @@ fn choose(all: &Catalogue, from: PathBuf, wish: &Wish<'_>) -> std::io::Result<Na
     std::fs::set_permissions(&dir, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
     catalogue::lay_out(&dir, &chosen, all.skew.is_some())?;
     let left_out = all.left_out.iter().map(|left| format!("{}: {}", left.what, left.why));
+    let unknown = all.unknown(&wish.spec.accel_exclude);
+    let excluded = wish.spec.accel_exclude.iter().filter(|word| !unknown.contains(&word.as_str()));
+    let excluded = excluded.map(|word| format!("{word}: it was excluded"));
     Ok(Native {
         from,
         programs: chosen.iter().map(|program| &program.path).collect::<BTreeSet<_>>().len(),
         compiler: all.compiler.clone().filter(|_| chosen.iter().any(|p| p.kind == catalogue::Kind::Compiler)),
-        left_out: left_out.chain(all.skew.clone()).collect(),
+        left_out: left_out.chain(excluded).chain(all.skew.clone()).collect(),
+        failed: all.failed.iter().map(|left| format!("{} ({})", left.what, left.why)).collect(),
     })
+}
+
+/// Looks whether a program of the guest's is really run by this machine now, and warns if not: something between the programs, which were
+/// tried when they were fetched, and this guest is wrong. Costs a start of a native program, some milliseconds.
+pub fn look(ctx: &Ctx, name: &Name, interrupt: &mut Interrupt) {
+    const PROGRAM: &str = "readlink";
+    let Ok(Some(domain)) = ctx.store.load(name.as_str()) else { return };
+    let native = domain.record.emulated.as_ref().is_some_and(|by| by.native.is_some());
+    let links = std::fs::read_dir(ctx.store.domain(name.as_str()).join(CHOSEN)).into_iter().flatten().flatten();
+    let (true, Some(run)) = (native && links.into_iter().any(|dir| dir.path().join(PROGRAM).is_symlink()), &domain.run)
+    else {
+        return;
+    };
+    let words = [PROGRAM, "/proc/self/exe"].map(OsString::from).to_vec();
+    let command = Command { words, tty: Some(false), limit: Some(Duration::from_secs(10)), ..Command::default() };
+    let why = match exec::attend(run, command, Io::Captured, interrupt) {
+        Ok((0, said)) if said.starts_with(PLACE.as_bytes()) => return,
+        Ok((0, _)) => format!("its own {PROGRAM} is emulated, being of another build than the known ones"),
+        Ok((status, _)) => format!("a native {PROGRAM} ends with status {status}"),
+        Err(error) => error.in_short(),
+    };
+    ctx.report.warn(&format!("'{name}' may run fewer native programs than it should: {why}"));
 }
 
 /// One line about it.
 pub fn told(native: &Native) -> String {
     let compiler = native.compiler.as_deref().map(|name| format!(" and {name}")).unwrap_or_default();
-    format!("{} programs{compiler}; all others are emulated", native.programs)
+    let failed = match native.failed.as_slice() {
+        [] => String::new(),
+        [some @ .., _] if some.len() > 2 => {
+            format!("; not {} and {} more (see info)", some[..2].join(", "), some.len() - 1)
+        }
+        some => format!("; not {}", some.join(", ")),
+    };
+    format!("{} programs{compiler}{failed}; all others are emulated", native.programs)
 }
 
 /// The guest's release. Errors: why there are no native programs for it, as the end of a sentence.

@@ -67,6 +67,8 @@ pub struct Pruned {
     pub images: Vec<String>,
     /// How many layers.
     pub layers: usize,
+    /// Native programs of releases (`--accel`): the names of their directories.
+    pub native: Vec<String>,
     /// How many bytes of files these had, and downloads that were not finished.
     pub bytes: u64,
 }
@@ -298,10 +300,12 @@ pub(crate) fn remove(
 const YOUNG: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// Removes what neither an image nor a domain uses: layers of images that have been replaced, their documents, an init that was
-/// installed in them, downloads that were not finished. With `all`, images that no domain uses, too. With `dry` nothing is removed, only told.
+/// installed in them, downloads that were not finished, native programs that an older version made. With `all`, images and native
+/// programs that no domain uses, too. With `dry` nothing is removed, only told.
 pub fn prune(ctx: &Ctx, all: bool, dry: bool) -> Result<Pruned> {
     crate::ops::sweep::thorough(ctx)?;
     layers::sweep(&ctx.store)?;
+    let (native, freed) = crate::ops::accel::kept::prune(ctx, all, dry)?;
     let lock = records::lock(&ctx.store)?;
     let used: BTreeSet<String> = layers::used_by_domains(&ctx.store)?.into_iter().map(|(_, key)| key).collect();
     let is_used = |entry: &Entry| entry.layers.iter().any(|key| used.contains(key));
@@ -310,7 +314,7 @@ pub fn prune(ctx: &Ctx, all: bool, dry: bool) -> Result<Pruned> {
     let kept: BTreeSet<&String> = staying.iter().flat_map(|(_, entry)| &entry.layers).chain(&used).collect();
     let digests: BTreeSet<String> = staying.iter().flat_map(|(_, entry)| digests_of(entry)).collect();
     let busy = layers::any_claim(&ctx.store)?;
-    let mut pruned = Pruned::default();
+    let mut pruned = Pruned { native, bytes: freed, ..Pruned::default() };
     let mut free = BTreeSet::new();
     for key in layers::keys(&ctx.store)? {
         let meta = layers::meta(&ctx.store, &key)?;

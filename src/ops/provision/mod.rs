@@ -3,7 +3,7 @@
 //! get wrong: this runs programs of the guest's architecture, so what interprets them must be registered first.
 
 pub mod bootstrap;
-mod clean;
+pub(super) mod clean;
 mod install;
 mod native;
 pub mod recipe;
