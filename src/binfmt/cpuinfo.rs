@@ -148,11 +148,12 @@ mod tests {
         let profiles = Profiles::embedded();
         let show = |name: &str, cpu| {
             let profile = profiles.find(name).unwrap();
-            let qemu = Path::new("/usr/bin").join(match name {
-                "arm64" => "qemu-aarch64",
-                "armhf" => "qemu-arm",
-                other => &format!("qemu-{other}"),
-            });
+            let suffix = match name {
+                "arm64" => "aarch64",
+                "armhf" => "arm",
+                other => other,
+            };
+            let qemu = Path::new("/usr/bin").join(format!("qemu-{suffix}"));
             (cpuinfo(profile, &qemu, cpu), qemu.exists())
         };
         for (name, cpu, word) in [
