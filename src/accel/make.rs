@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::catalogue::{Catalogue, Kind, LeftOut, Program};
 use super::dpkg::Package;
-use super::{compiler, interpreters, packages, patched};
+use super::{compiler, interpreters, packages, patched, texts};
 use crate::elf::identity;
 
 /// A release of Debian's or of a derivative's, for an architecture.
@@ -70,7 +70,7 @@ pub fn make(job: &Job<'_>, into: &Path) -> io::Result<Catalogue> {
     let names = names(job.guest);
     let Release { suite, arch, .. } = job.release.clone();
     let mut all = Catalogue { suite, guest: arch, made: job.now, ..Catalogue::default() };
-    for name in packages::TOOLS {
+    for name in packages::TOOLS.iter().chain(packages::BROUGHT) {
         if let (Some(native), Some(guest)) = (job.native.package(name), job.guest.package(name)) {
             tools(job, (native, guest), &names, into, &mut all)?;
         }
@@ -99,23 +99,14 @@ fn tools(
     into: &Path,
     all: &mut Catalogue,
 ) -> io::Result<()> {
-    // As the guest's own were configured: by the triplet, not by uname(2).
-    let Release { triplet, machine, .. } = job.release;
-    let (cpu, system) = triplet.split_once('-').unwrap_or((machine, "linux-gnu"));
-    let machine = format!("{cpu}-unknown-{system}");
-    let bash = [("x86_64-pc-linux-gnu", machine.as_str()), ("x86_64", cpu)];
-    let libraries = format!("/usr/lib/{triplet}");
-    // Where make looks for a library that is a prerequisite (`-lm`): the guest's.
-    let make = [bash[0], ("/usr/lib/x86_64-linux-gnu", libraries.as_str())];
-    let strings: &[_] = match native.name.as_str() {
-        "bash" => &bash,
-        "git" => &bash[1..],
-        "make" => &make,
-        _ => &[],
-    };
-    let with = patched::With { prefixes: patched::PREFIXES, strings, ..patched::With::default() };
+    let name = native.name.as_str();
     let there: BTreeSet<&str> = guest.files.iter().map(String::as_str).collect();
-    for file in native.files.iter().filter(|file| is_program(file) && there.contains(file.as_str())) {
+    let considered = |file: &&String| packages::is_considered(name, file.rsplit('/').next().unwrap_or(file));
+    let programs = native.files.iter().filter(|file| is_program(file) && there.contains(file.as_str()));
+    for file in programs.filter(considered) {
+        let texts = texts::of(job, native, file)?;
+        let strings: Vec<_> = texts.iter().map(|(from, to)| (from.as_str(), to.as_str())).collect();
+        let with = patched::With { prefixes: patched::PREFIXES, strings: &strings, ..patched::With::default() };
         add(job, (Kind::Tool, &with), (file, file), (native, guest), names, into, all)?;
     }
     Ok(())

@@ -9,6 +9,7 @@
 //! dpkg          what packages say of themselves
 //! patch         a native program, library or loader changed for its place: pure
 //! make          the directory, out of two trees of packages
+//! texts         what programs say of the machine in words of their own
 //! compiler      what is special in a compiler
 //! interpreters  what is special in Perl and Python
 //! scripts       for which scripts they are native
@@ -25,4 +26,5 @@ pub mod packages;
 pub mod patch;
 mod patched;
 mod scripts;
+mod texts;
 pub mod trial;

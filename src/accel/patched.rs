@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::make::{Job, directory};
 use super::patch::{Rules, Toolchain, Unfit, patch};
+use super::texts;
 use crate::sys::fs;
 
 /// The loader in the directory.
@@ -18,6 +19,8 @@ pub(super) const PREFIXES: &[(&str, &str)] = &[
     ("/etc/ld.so.cache", "/run/accel/cache"),
     ("/etc/ld.so.preload", "/run/accel/preload"),
 ];
+/// Of the loader alone: it searches the other two directories of each Linux, too, where the guest's own libraries lie. Nobody puts any there.
+const ELSEWHERE: &[(&str, &str)] = &[("/usr/lib/", "/run/////"), ("/lib/", "/run/")];
 /// The compiler's plugin for the linker.
 pub(super) const PLUGIN: &str = "/run/accel/lib/liblto_plugin.so";
 /// Where a package has its libraries.
@@ -126,18 +129,39 @@ fn library(job: &Job<'_>, from: &Path, to: &Path, name: &str) -> io::Result<()> 
     if !bytes.starts_with(b"\x7fELF") {
         return fs::write_volatile(to, &bytes, 0o644);
     }
+    if name.starts_with("ld-linux") {
+        return loader(&bytes, to);
+    }
     let c_library = name == "libc.so.6";
     let (machine, plugin) = (c_library.then_some(job.release.machine.as_str()), c_library.then_some(PLUGIN));
-    let rules = Rules { prefixes: PREFIXES, machine, plugin, ..Rules::default() };
+    let texts = texts::of_library(job, from, name)?;
+    let strings: Vec<_> = texts.iter().map(|(from, to)| (from.as_str(), to.as_str())).collect();
+    let rules = Rules { prefixes: PREFIXES, strings: &strings, machine, plugin, ..Rules::default() };
     match write(&bytes, to, &rules)? {
         Ok(()) => Ok(()),
-        // Without these two nothing runs; another one is missed by those who need it.
-        Err(unfit) if name == "libc.so.6" || name.starts_with("ld-linux") => {
-            Err(io::Error::new(io::ErrorKind::InvalidData, format!("{name}: {unfit}")))
-        }
+        // Without it nothing runs; another one is missed by those who need it.
+        Err(unfit) if c_library => Err(invalid(name, &unfit)),
         Err(unfit) => {
             tracing::info!(library = name, "left out: {unfit}");
             Ok(())
         }
     }
+}
+
+/// The loader. One whose ear cannot be found is taken as it is: only a guest that has this machine's own libraries would notice.
+fn loader(bytes: &[u8], to: &Path) -> io::Result<()> {
+    let prefixes: Vec<_> = PREFIXES.iter().chain(ELSEWHERE).copied().collect();
+    let rules = Rules { prefixes: &prefixes, deaf: true, ..Rules::default() };
+    let done = match write(bytes, to, &rules)? {
+        Err(unfit @ Unfit::Loader(_)) => {
+            tracing::warn!("the loader of native programs: {unfit}");
+            write(bytes, to, &Rules { deaf: false, ..rules })?
+        }
+        done => done,
+    };
+    done.map_err(|unfit| invalid("the loader", &unfit))
+}
+
+fn invalid(name: &str, unfit: &Unfit) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("{name}: {unfit}"))
 }

@@ -46,6 +46,17 @@ pub const CHECKS: &[Check] = &[
     says("arch", "arch", Blame::One("arch")),
     says("bash's HOSTTYPE and MACHTYPE", "bash -c 'echo $HOSTTYPE $MACHTYPE'", Blame::One("bash")),
     says("make's MAKE_HOST", "printf '$(info $(MAKE_HOST))\\nall:;\\n' | make -sf -", Blame::One("make")),
+    says(
+        "pkgconf's directories",
+        "pkgconf --variable pc_path pkg-config; pkgconf --dump-personality",
+        Blame::One("pkgconf"),
+    ),
+    says("dpkg-deb's machine", "dpkg-deb --version | sed q", Blame::One("dpkg-deb")),
+    says(
+        "cmake's place",
+        "printf 'message(\"${CMAKE_COMMAND} ${CMAKE_ROOT}\")' >c.cmake; cmake -P c.cmake",
+        Blame::One("cmake"),
+    ),
     says("gcc -dumpmachine", "gcc -dumpmachine", Blame::Compiler),
     makes("a C object", "gcc -g -O2 -c c.c -o c.o", "c.o"),
     makes("a guarded C object", "gcc -O2 -fstack-protector-strong -c c.c -o guarded.o", "guarded.o"),

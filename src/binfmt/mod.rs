@@ -8,6 +8,8 @@
 //! kernel        one registry (a mounted binfmt_misc): list, register, remove, who wins
 //! interpreter   the qemu-user binaries of this host: found, checked, their versions
 //! native        what the host runs itself, found out by trying
+//! cpuinfo       what an interpreter shows of its CPU
+//! little        the programs that are tried and asked with: pure
 //! private       a registry that one guest alone sees
 //! bake          options put into a copy of an interpreter: pure
 //! copies        the cache of such copies
@@ -20,18 +22,21 @@
 mod bake;
 mod boot;
 mod copies;
+mod cpuinfo;
 mod data;
 mod demands;
 mod dispatch;
 mod entry;
 mod interpreter;
 mod kernel;
+mod little;
 mod native;
 mod private;
 mod register;
 mod status;
 
 pub use copies::{SIGNALS, can_copy, copy, knows_signals};
+pub use cpuinfo::cpuinfo;
 pub use data::{for_profile, shipped};
 pub use demands::{Level, Problem, demands};
 pub use entry::{Entry, Flags, Kind, LineError};

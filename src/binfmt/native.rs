@@ -5,7 +5,7 @@
 use std::os::fd::AsRawFd;
 use std::path::Path;
 
-use super::{Error, Result};
+use super::{Error, Result, little};
 use crate::arch::{Data, Profile, Profiles};
 use crate::sys::host::{self, Runner};
 use crate::sys::process::Tool;
@@ -120,27 +120,8 @@ fn arm_uname() -> Vec<u8> {
     words.iter().flat_map(|w| w.to_le_bytes()).collect()
 }
 
-/// The smallest whole program: one header, one segment, the code. Source: elf(5).
 fn elf32(machine: u16, flags: u32, code: &[u8]) -> Vec<u8> {
-    const BASE: u32 = 0x1_0000;
-    const HEADERS: u32 = 52 + 32;
-    let size = HEADERS + code.len() as u32;
-    let mut file = vec![0x7f, b'E', b'L', b'F', 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-    for half in [2, machine] {
-        file.extend(half.to_le_bytes());
-    }
-    for word in [1, BASE + HEADERS, 52, 0, flags] {
-        file.extend(word.to_le_bytes());
-    }
-    for half in [52u16, 32, 1, 40, 0, 0] {
-        file.extend(half.to_le_bytes());
-    }
-    // PT_LOAD of the whole file, readable and executable.
-    for word in [1, 0, BASE, BASE, size, size, 5, 0x1000] {
-        file.extend(word.to_le_bytes());
-    }
-    file.extend(code);
-    file
+    little::program(32, machine, flags, code)
 }
 
 #[cfg(test)]

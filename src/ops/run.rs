@@ -120,7 +120,9 @@ fn plan(
         });
     }
     let native = reserved.record.emulated.as_ref().and_then(|by| by.native.as_ref());
-    for (source, target) in native.map(|native| accel::mounts(native, dir)).unwrap_or_default() {
+    let mounts = native.map(|native| accel::mounts(native, dir)).unwrap_or_default();
+    let cpuinfo = native.and_then(|native| accel::cpuinfo::shown(native, dir));
+    for (source, target) in mounts.into_iter().chain(cpuinfo.map(|file| (file, accel::cpuinfo::PLACE.into()))) {
         binds.push(direct::Bind { source: shown(&source)?, target, read_only: true });
     }
     let words = words(config, command.words);

@@ -8,6 +8,7 @@
 //! AMD64 supplement; Intel SDM volume 2, 2.2.1.6 "RIP-Relative Addressing".
 
 mod dlopen;
+mod loader;
 mod modules;
 mod prefixes;
 mod references;
@@ -37,6 +38,8 @@ pub struct Rules<'a> {
     pub modules: Option<&'a str>,
     /// For the C library: the file that dlopen(3) opens for whatever path ends with `liblto_plugin.so`.
     pub plugin: Option<&'a str>,
+    /// For the loader: `LD_LIBRARY_PATH` means nothing to it.
+    pub deaf: bool,
     /// For a cross compiler's programs: what makes them native ones'. What is not found in them stays.
     pub toolchain: Option<Toolchain<'a>>,
 }
@@ -124,6 +127,9 @@ pub enum Unfit {
     /// It is not the C library, or one without a dlopen() (before glibc 2.34 that was in a library of its own).
     #[error("its dlopen() cannot be changed: {0}")]
     Dlopen(&'static str),
+    /// It is not the loader, or one that is written in another way.
+    #[error("it cannot be made to ignore LD_LIBRARY_PATH: {0}")]
+    Loader(&'static str),
 }
 
 impl From<elf::Error> for Unfit {
@@ -162,6 +168,9 @@ pub fn patch(program: &[u8], rules: &Rules<'_>) -> Result<Patched, Unfit> {
     }
     if let Some(path) = rules.plugin {
         dlopen::apply(&mut work, path)?;
+    }
+    if rules.deaf {
+        loader::apply(&mut work)?;
     }
     if let Some(what) = &rules.toolchain {
         changes.toolchain = toolchain::apply(&mut work, what);

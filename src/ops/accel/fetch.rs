@@ -90,7 +90,7 @@ fn build(
         packages::TOOLS.iter().chain(packages::PRELOADED).chain(interpreters).map(|&name| name.to_owned())
     };
     let host = bootstrap::host_architecture().map_err(passing)?;
-    let more = packages::COMPILER.iter().chain(packages::TRIAL).map(|&n| n.to_owned());
+    let more = packages::COMPILER.iter().map(|&n| n.to_owned());
     fetch(&release.arch, tools().chain(more).collect(), &guest)?;
     let guest = side(guest).map_err(passing)?;
     let major = packages::compiler(&guest.packages);

@@ -2,6 +2,7 @@
 //! the guest's files. The interpreter looks in [`PLACE`] for the native equivalent of the very program that is started
 //! (`binfmt/dispatch.rs`), so the guest's files, packages and exports know nothing of this.
 
+pub mod cpuinfo;
 mod fetch;
 pub(super) mod kept;
 pub mod names;
@@ -128,11 +129,12 @@ fn choose(all: &Catalogue, from: PathBuf, wish: &Wish<'_>) -> std::io::Result<Na
     let unknown = all.unknown(&wish.spec.accel_exclude);
     let excluded = wish.spec.accel_exclude.iter().filter(|word| !unknown.contains(&word.as_str()));
     let excluded = excluded.map(|word| format!("{word}: it was excluded"));
+    let cpuinfo = cpuinfo::write(wish)?;
     Ok(Native {
         from,
         programs: chosen.iter().map(|program| &program.path).collect::<BTreeSet<_>>().len(),
         compiler: all.compiler.clone().filter(|_| chosen.iter().any(|p| p.kind == catalogue::Kind::Compiler)),
-        left_out: left_out.chain(excluded).chain(all.skew.clone()).collect(),
+        left_out: left_out.chain(excluded).chain(cpuinfo).chain(all.skew.clone()).collect(),
         failed: all.failed.iter().map(|left| format!("{} ({})", left.what, left.why)).collect(),
     })
 }

@@ -8,7 +8,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use super::calm::Calm;
-use super::foreign::Foreign;
+use super::foreign::{self, Foreign};
 use super::{machined, personal, stage};
 use crate::backend::{self, Backend, Plan, Shared, nspawn::Nspawn};
 use crate::binfmt;
@@ -303,6 +303,9 @@ impl Guest for Running {
         let leader = self.run.cage.init_of(inner).ok_or("the guest's init cannot be found")?;
         self.run.leader = leader;
         self.run.leader_start = ns::start_time(leader).unwrap_or_default();
+        if let Some(by) = &self.record.emulated {
+            foreign::show_cpuinfo(&self.run, by, &self.path()?, self.ids.as_ref().map(|(_, mapping)| mapping));
+        }
         if let Some(by) = self.private().cloned() {
             self.foreign.open_gate(&self.store, &by, &self.run, self.record.init == InitKind::Systemd)?;
         }
