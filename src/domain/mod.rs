@@ -4,6 +4,7 @@
 pub mod accel;
 pub mod artifact;
 pub mod init;
+pub mod kernel;
 pub mod name;
 pub mod passwd;
 pub mod report;

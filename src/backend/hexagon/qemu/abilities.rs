@@ -53,7 +53,9 @@ pub enum Error {
 
 fn remedy(machine: &str) -> String {
     match machine.rsplit_once('-') {
-        Some((_, version)) => format!("a guest that was saved on it needs a QEMU not older than {version}, and not too new"),
+        Some((_, version)) => {
+            format!("a guest that was saved on it needs a QEMU not older than {version}, and not too new")
+        }
         None => "install another QEMU".to_owned(),
     }
 }

@@ -85,9 +85,7 @@ impl Agent {
         let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         let number = clock.as_nanos() as u64 & 0x7fff_ffff_ffff;
         let mut line = vec![SENTINEL];
-        line.extend_from_slice(
-            format!("{}\n", json!({"execute": command, "arguments": {"id": number}})).as_bytes(),
-        );
+        line.extend_from_slice(format!("{}\n", json!({"execute": command, "arguments": {"id": number}})).as_bytes());
         agent.wire.send(&line, None, command, end)?;
         loop {
             if !agent.wire.skip_past(SENTINEL, command, end)? {
@@ -167,9 +165,7 @@ impl Agent {
         let mode = if power == Power::Off { "powerdown" } else { "reboot" };
         self.say(command, json!({"mode": mode}), end)?;
         match self.wire.receive(command, end) {
-            Ok(Some(answer)) if answer.get("error").is_some() => {
-                Err(refused(Peer::Agent, command, &answer["error"]))
-            }
+            Ok(Some(answer)) if answer.get("error").is_some() => Err(refused(Peer::Agent, command, &answer["error"])),
             Ok(_) | Err(Error::Gone { .. }) => Ok(()),
             Err(other) => Err(other),
         }

@@ -100,9 +100,9 @@ fn arm64() {
 -device pcie-root-port,id=port-disk1,bus=pcie.0,addr=0x8.0x1,multifunction=on,chassis=2,io-reserve=0
 -device pcie-root-port,id=port-nic0,bus=pcie.0,addr=0x10.0x0,multifunction=on,chassis=101,io-reserve=0
 -blockdev {"driver":"raw","node-name":"disk-xvda","read-only":false,"discard":"unmap","cache":{"direct":false,"no-flush":false},"file":{"driver":"file","filename":"/disks/xvda","discard":"unmap"}}
--device virtio-blk-pci,id=xvda,bus=port-disk0,drive=disk-xvda,serial=xvda,bootindex=1
+-device virtio-blk-pci,id=xvda,bus=port-disk0,addr=0x0,drive=disk-xvda,serial=xvda,bootindex=1
 -netdev user,id=net0
--device virtio-net-pci,id=nic0,bus=port-nic0,netdev=net0,mac=00:16:3e:01:02:ab,romfile="#;
+-device virtio-net-pci,id=nic0,bus=port-nic0,addr=0x0,netdev=net0,mac=00:16:3e:01:02:ab,romfile="#;
     let words = words(&machine, &setup(&machine)).unwrap();
     // An option and its value on one line.
     let text = words.join("\n").replace("\n-", "\u{0}").replace('\n', " ").replace('\u{0}', "\n-");

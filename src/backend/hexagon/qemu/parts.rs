@@ -16,7 +16,9 @@ use crate::backend::hexagon::{Base, Disk, Format, Link, Machine, Nic};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unfit {
     /// The architecture's machine is none of those that are driven.
-    #[error("guests of {arch} cannot be run: QEMU's machine '{machine}' has nothing that disks and networks could be plugged into")]
+    #[error(
+        "guests of {arch} cannot be run: QEMU's machine '{machine}' has nothing that disks and networks could be plugged into"
+    )]
     Machine {
         /// The architecture.
         arch: String,
@@ -156,10 +158,10 @@ pub(super) fn utf8(path: &Path) -> Result<&str, Unfit> {
     path.to_str().ok_or_else(|| Unfit::Path(path.to_owned()))
 }
 
-/// A disk's device (`device_add`), behind the port of its name. `boot` is its place among what firmware may start, from 1.
+/// A disk's device (`device_add`), behind the port of its name (without an address QEMU would put a second one behind the same port). `boot` is its place among what firmware may start, from 1.
 pub fn disk_device(disk: &Disk, boot: Option<usize>) -> Result<Value, Unfit> {
     let mut device = json!({"driver": "virtio-blk-pci", "id": disk.vdev, "bus": format!("port-disk{}", number(&disk.vdev)?),
-        "drive": node_name(disk), "serial": disk.vdev});
+        "addr": "0x0", "drive": node_name(disk), "serial": disk.vdev});
     if let Some(boot) = boot {
         device["bootindex"] = boot.into();
     }
@@ -209,8 +211,8 @@ pub fn netdev(nic: &Nic, n: usize, tap: Option<&str>) -> Result<Value, Unfit> {
 /// A network interface's device. It starts no system from the network, so it needs no boot ROM, which not every host has.
 pub fn nic_device(nic: &Nic, n: usize) -> Value {
     let mac: Vec<String> = nic.mac.iter().map(|b| format!("{b:02x}")).collect();
-    json!({"driver": "virtio-net-pci", "id": format!("nic{n}"), "bus": format!("port-nic{n}"), "netdev": format!("net{n}"),
-        "mac": mac.join(":"), "romfile": ""})
+    json!({"driver": "virtio-net-pci", "id": format!("nic{n}"), "bus": format!("port-nic{n}"), "addr": "0x0",
+        "netdev": format!("net{n}"), "mac": mac.join(":"), "romfile": ""})
 }
 
 /// A flat value as one word of the older kind, `driver,key=value,…` with commas doubled: QEMU before 7.0 cannot unplug what it was

@@ -64,9 +64,9 @@ impl Qmp {
     fn unplug(&mut self, id: &str, patience: Duration) -> Result<(), Error> {
         // What was said of an earlier device of this name is not said of this one.
         let mut gone = false;
-        while let Some(deleted) = self.await_event(Duration::ZERO, |e| {
-            (e.data["device"] == id).then(|| e.name == "DEVICE_DELETED")
-        })? {
+        while let Some(deleted) =
+            self.await_event(Duration::ZERO, |e| (e.data["device"] == id).then(|| e.name == "DEVICE_DELETED"))?
+        {
             gone |= deleted;
         }
         match self.call("device_del", json!({"id": id})) {

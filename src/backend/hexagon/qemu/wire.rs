@@ -206,9 +206,7 @@ mod tests {
     #[test]
     fn an_endless_line_and_what_is_no_json_are_told() {
         let (mut wire, mut other) = pair();
-        let writer = std::thread::spawn(move || {
-            while other.write_all(&[b'x'; 65536]).is_ok() {}
-        });
+        let writer = std::thread::spawn(move || while other.write_all(&[b'x'; 65536]).is_ok() {});
         let error = wire.receive("x", Deadline::after(Duration::from_secs(30))).unwrap_err();
         assert_eq!(error.to_string(), "the guest agent sent something that is no answer: a line of more than 48 MiB");
         drop(wire);
