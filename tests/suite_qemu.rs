@@ -332,6 +332,11 @@ fn a_save_that_fails_harms_nobody() {
     let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
     let error = guest.qmp.save(&full, secs(60), |_| true).unwrap_err();
     assert!(error.to_string().starts_with("the guest's state could not be saved: "), "{error}");
+    let file = std::fs::File::create(dir.path().join("state")).unwrap();
+    // One that is called off has either not come to its end, or was too fast for it.
+    if let Err(error) = guest.qmp.save(&file, secs(60), |_| false) {
+        assert_eq!(error.to_string(), "the guest's state could not be saved: it was cancelled");
+    }
     // And again, to where there is room: what the first try left does not stand in its way.
     let file = std::fs::File::create(dir.path().join("state")).unwrap();
     guest.qmp.save(&file, secs(60), |_| true).unwrap();

@@ -44,7 +44,7 @@ pub fn find(listing: &Listing) -> Option<Kernel> {
         };
         found.extend(listing.in_modules.iter().map(inside));
     }
-    let rank = |k: &Kernel| (k.ramdisk.is_some(), listing.modules.iter().any(|m| *m == k.version));
+    let rank = |k: &Kernel| (k.ramdisk.is_some(), listing.modules.contains(&k.version));
     found.into_iter().max_by(|a, b| {
         // Names without a version are links to the one that is in use, or the only ones.
         rank(a).cmp(&rank(b)).then_with(|| by_version(&a.version, &b.version))

@@ -102,7 +102,7 @@ impl Abilities {
         let bare = || self.machines.iter().find(|m| kind == Kind::Virt && *m == "virt").cloned();
         newest.map(|(_, name)| name).or_else(bare).ok_or_else(|| Error::Machine {
             program: program.display().to_string(),
-            machine: kind.family().trim_end_matches('-').to_owned(),
+            machine: if kind == Kind::Q35 { "q35" } else { "virt" }.to_owned(),
         })
     }
 
@@ -170,7 +170,7 @@ xilinx-zynq-a9       Xilinx Zynq Platform Baseboard for Cortex-A9
         let new = abilities(HELP, Version(10, 0, 2));
         assert_eq!(new.newest(program, Kind::Virt).unwrap(), "virt-10.0");
         let error = new.newest(program, Kind::Q35).unwrap_err().to_string();
-        assert_eq!(error, "qemu-system-aarch64 knows no machine 'pc-q35': install another QEMU");
+        assert_eq!(error, "qemu-system-aarch64 knows no machine 'q35': install another QEMU");
         assert!(new.insist(program, "virt-7.2").is_ok());
         let error = new.insist(program, "virt-11.1").unwrap_err().to_string();
         assert!(error.contains("needs a QEMU not older than 11.1"), "{error}");

@@ -109,7 +109,7 @@ impl Qmp {
                 return answer;
             }
             match self.wire.receive(command, end) {
-                Ok(Some(message)) => self.hear(message)?,
+                Ok(Some(message)) => self.hear(&message)?,
                 Ok(None) => {
                     self.awaited.remove(&ticket);
                     return Err(self.wire.silent(command, end));
@@ -155,7 +155,7 @@ impl Qmp {
     /// Hears all that has come, without waiting. Errors: gone, or garbled.
     pub fn look(&mut self) -> Result<(), Error> {
         while let Some(message) = self.wire.receive("", Deadline::after(Duration::ZERO))? {
-            self.hear(message)?;
+            self.hear(&message)?;
         }
         Ok(())
     }
@@ -183,7 +183,7 @@ impl Qmp {
             }
             let before = self.events.len();
             match self.wire.receive("", end)? {
-                Some(message) => self.hear(message)?,
+                Some(message) => self.hear(&message)?,
                 None => return Ok(None),
             }
             // One that was dropped in front moves all others.
@@ -191,7 +191,7 @@ impl Qmp {
         }
     }
 
-    fn hear(&mut self, message: Value) -> Result<(), Error> {
+    fn hear(&mut self, message: &Value) -> Result<(), Error> {
         let text = || message.to_string().chars().take(200).collect::<String>();
         tracing::debug!(target: "pronto::qmp", "<- {}", text());
         if let Some(name) = message["event"].as_str() {

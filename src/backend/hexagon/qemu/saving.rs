@@ -3,13 +3,14 @@
 //! us in both cases, so QEMU needs no right to any path, and what stands in front of the state (a header of ours) is left alone: it
 //! writes, and reads, from where the descriptor stands. Sources: qapi/migration.json, QEMU's docs/about/deprecated.rst.
 
-use std::io::{Seek, SeekFrom};
-use std::os::fd::AsFd;
+use std::fs::File;
+use std::io::Seek;
+use std::os::fd::{AsFd, AsRawFd};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::error::Error;
+use super::error::{Error, Peer};
 use super::qmp::{Event, Qmp, Version};
 use super::verbs::garbled;
 
@@ -36,18 +37,19 @@ impl Qmp {
     /// whether to go on. Errors: the disk is full, a device cannot be saved, it was cancelled; the guest is unharmed.
     pub fn save(
         &mut self,
-        file: &std::fs::File,
+        file: &File,
         patience: Duration,
         mut told: impl FnMut(Progress) -> bool,
     ) -> Result<(), Error> {
         self.prepare()?;
         self.call("migrate-set-parameters", json!({"max-bandwidth": BANDWIDTH}))?;
-        let uri = self.hand_over(file)?;
+        let uri = self.hand_over(file, true)?;
         if let Err(e) = self.call("migrate", json!({"uri": uri})) {
             self.forget_file();
             return Err(e);
         }
         let end = Instant::now() + patience;
+        let mut why = String::new();
         let result = loop {
             let answer = self.call("query-migrate", Value::Null)?;
             let ram = |what: &str| answer["ram"][what].as_u64().unwrap_or_default();
@@ -55,13 +57,15 @@ impl Qmp {
             let failed = |why: String| Err(Error::State { verb: "saved", why });
             match answer["status"].as_str() {
                 Some("completed") => break Ok(()),
-                Some("cancelled") => break failed("it was cancelled".to_owned()),
+                Some("cancelled") => break failed(why),
                 Some("failed") => break failed(reason(&answer)),
                 None => break Err(garbled("query-migrate", &answer)),
                 Some(_) if go_on && Instant::now() < end => {
                     self.await_event(Duration::from_millis(100), migration)?;
                 }
                 Some(_) => {
+                    let late = format!("it is not there after {} s", patience.as_secs());
+                    why = if go_on { late } else { "it was cancelled".to_owned() };
                     self.call("migrate_cancel", Value::Null)?;
                     self.await_event(Duration::from_millis(100), migration)?;
                 }
@@ -74,9 +78,9 @@ impl Qmp {
     /// Reads a guest's state from `file`, from where that stands, into a QEMU that was started for it (`Setup::incoming`) with the same
     /// machine. It is stopped then. Errors: the file is damaged, or of another machine; QEMU before 9.1 ends by that, and says why on
     /// its stderr only.
-    pub fn restore(&mut self, file: &std::fs::File, patience: Duration) -> Result<(), Error> {
+    pub fn restore(&mut self, file: &File, patience: Duration) -> Result<(), Error> {
         self.prepare()?;
-        let uri = self.hand_over(file)?;
+        let uri = self.hand_over(file, false)?;
         let failed = |why: &str| Error::State { verb: "restored", why: why.to_owned() };
         let ended = |e| match e {
             Error::Gone { .. } => failed("QEMU could not make sense of it, and has ended"),
@@ -104,16 +108,18 @@ impl Qmp {
         self.call("migrate-set-capabilities", json!({"capabilities": events})).map(drop)
     }
 
-    /// Gives QEMU the file; what to call it.
-    fn hand_over(&mut self, file: &std::fs::File) -> Result<String, Error> {
+    /// Gives QEMU the file, to write or to read; what to call it.
+    fn hand_over(&mut self, file: &File, write: bool) -> Result<String, Error> {
         if self.version() < KNOWS_FILES {
             self.lend(NAME, file.as_fd())?;
             return Ok(format!("fd:{NAME}"));
         }
-        // QEMU begins at the start of what it opens, unless it is told otherwise.
-        let mut place = file;
-        let at = place.seek(SeekFrom::Current(0)).unwrap_or_default();
-        self.call_with("add-fd", json!({"fdset-id": SET}), file.as_fd())?;
+        let io = |source| Error::Io { peer: Peer::Qemu, source };
+        // QEMU begins at the start of what it opens, unless it is told otherwise, and opens it only the way that it was handed over.
+        let at = { file }.stream_position().map_err(io)?;
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let again = File::options().read(!write).write(write).open(path).map_err(io)?;
+        self.call_with("add-fd", json!({"fdset-id": SET}), again.as_fd())?;
         Ok(format!("file:/dev/fdset/{SET},offset={at}"))
     }
 

@@ -86,6 +86,10 @@ impl End {
     }
 }
 
+/// How the last line of a kernel that panicked begins, on its console: the only sign of it where the kernel has no driver for pvpanic
+/// (Debian's for arm64). Source: Linux, kernel/panic.c.
+pub const PANIC: &[u8] = b"---[ end Kernel panic - not syncing";
+
 /// A virtual CPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cpu {
