@@ -4,7 +4,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -131,6 +131,19 @@ impl Tool {
         };
         // SAFETY: the closure allocates nothing and takes no lock; it makes plain system calls.
         unsafe { std::os::unix::process::CommandExt::pre_exec(&mut self.command, tie) };
+        self
+    }
+
+    /// Lets the program have an open file, under the number that it has here; it is closed here when the tool is.
+    #[must_use]
+    pub fn inherit(mut self, fd: OwnedFd) -> Tool {
+        let keep = move || {
+            // SAFETY: numbers only; fcntl(2) is async-signal-safe, and the closure holds the file open.
+            let result = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFD, 0) };
+            if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+        };
+        // SAFETY: the closure allocates nothing and takes no lock; it makes one plain system call, in the child alone.
+        unsafe { std::os::unix::process::CommandExt::pre_exec(&mut self.command, keep) };
         self
     }
 
@@ -330,6 +343,19 @@ mod tests {
         let ended = Tool::new("sleep").arg("30").tied().stream_until(Some(stop.as_fd()), |_| ()).unwrap();
         assert!(!ended && begun.elapsed().as_secs() < 10);
         let _ = teller.join();
+    }
+
+    #[test]
+    fn a_file_is_inherited_by_one_program_alone() {
+        let (mut reader, writer) = pipe().unwrap();
+        let writer = OwnedFd::from(writer);
+        let path = format!("/proc/self/fd/{}", writer.as_raw_fd());
+        let without = Tool::new("sh").args(["-c", "test ! -e \"$1\"", "sh", &path]).output();
+        assert!(without.is_ok(), "{without:?}");
+        Tool::new("sh").args(["-c", "echo here >\"$1\"", "sh", &path]).inherit(writer).output().unwrap();
+        let mut said = String::new();
+        reader.read_to_string(&mut said).unwrap();
+        assert_eq!(said, "here\n");
     }
 
     #[test]
