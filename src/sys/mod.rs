@@ -7,6 +7,7 @@
 pub mod caps;
 pub mod cgroup;
 pub mod clock;
+pub mod deadline;
 pub mod devices;
 pub mod disk;
 pub mod fail;
@@ -33,3 +34,4 @@ pub mod unfinished;
 pub mod unpack;
 pub mod userns;
 pub mod xattr;
+pub mod xen;

@@ -2,6 +2,8 @@
 //! `qemu` (argv) and `xen` (xl.cfg). What a newcomer would get wrong: nothing in here is open or running; paths are as the started
 //! program sees them.
 
+pub mod xen;
+
 use std::path::PathBuf;
 
 /// All that a driver must know of one run of a guest.
