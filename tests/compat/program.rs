@@ -38,7 +38,6 @@ pub fn built(host: Host) -> Result<Programs, String> {
     run = run.args(["--target", host.target]).env(&format!("CARGO_TARGET_{name}_LINKER"), host.cc);
     // dom0 has no C library but its own, which is older than this machine's.
     run = run.env(&format!("CARGO_TARGET_{name}_RUSTFLAGS"), "-C target-feature=+crt-static");
-    run = run.env(&format!("CC_{}", host.target.replace('-', "_")), host.cc);
     // Lines in panics are all that is wanted here, and they need no debugging information.
     run = run.env("CARGO_PROFILE_DEV_DEBUG", "0");
     let out = run.limit(secs(40 * 60)).run().ok();

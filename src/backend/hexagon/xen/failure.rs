@@ -91,6 +91,7 @@ fn cause(stderr: &str) -> Option<String> {
             text = rest;
         }
     }
+    let text = if text.trim().is_empty() { line } else { text };
     Some(text.trim().to_owned())
 }
 

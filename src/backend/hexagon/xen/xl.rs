@@ -32,6 +32,9 @@ pub enum Error {
     /// The domain is Xen's own.
     #[error("domain 0 is this host itself: '{0}' is refused")]
     Zero(&'static str),
+    /// Somebody else pauses it as fast as it is unpaused.
+    #[error("domain {0} is still paused after {MANY} times of 'xl unpause': something else pauses it")]
+    StillPaused(u32),
 }
 
 /// A verb of xl's and what it is done to.
@@ -94,6 +97,8 @@ pub enum Verb {
 
 /// What only looks, or answers at once.
 const SOON: Duration = Duration::from_secs(30);
+/// Nobody pauses a domain that often.
+const MANY: u32 = 16;
 /// Taking a large guest's memory away takes a while.
 const LATER: Duration = Duration::from_secs(180);
 
@@ -263,7 +268,39 @@ impl Xl {
         }
     }
 
-    /// Does a verb that prints nothing: pause, unpause, shutdown, reboot, destroy, save. Errors: [`Error`].
+    /// One domain's row; None: it is gone. Errors: [`Error`].
+    pub fn row(&self, domid: u32) -> Result<Option<Domain>, Error> {
+        Ok(self.list()?.into_iter().find(|d| d.domid == domid))
+    }
+
+    /// Pauses a domain, unless it is paused: Xen counts pauses, and wants as many of `unpause`. Errors: [`Error`].
+    pub fn pause(&self, domid: u32) -> Result<(), Error> {
+        if self.is_paused(domid)? { Ok(()) } else { self.act(&Verb::Pause(domid)) }
+    }
+
+    /// Lets a domain go, however often it was paused. Errors: [`Error`].
+    pub fn unpause(&self, domid: u32) -> Result<(), Error> {
+        for _ in 0..MANY {
+            if !self.is_paused(domid)? {
+                return Ok(());
+            }
+            self.act(&Verb::Unpause(domid))?;
+        }
+        if self.is_paused(domid)? { Err(Error::StillPaused(domid)) } else { Ok(()) }
+    }
+
+    fn is_paused(&self, domid: u32) -> Result<bool, Error> {
+        match self.row(domid)? {
+            Some(row) => Ok(row.state.paused),
+            None => {
+                let cause = format!("{domid} is an invalid domain identifier");
+                let failure = Failure { code: None, kind: failure::Kind::Missing, cause };
+                Err(Error::Failed { verb: "list", failure })
+            }
+        }
+    }
+
+    /// Does a verb that prints nothing: shutdown, reboot, destroy, save. Errors: [`Error`].
     pub fn act(&self, verb: &Verb) -> Result<(), Error> {
         self.run(verb).map(|_| ())
     }
