@@ -48,6 +48,16 @@ pub enum ToolError {
         /// The end of what it wrote to stderr, at most 2 KiB.
         stderr: String,
     },
+    /// It did not end in time and was killed.
+    #[error("{program} did not answer within {seconds} s and was killed{}", tail(.stderr))]
+    TooLong {
+        /// The program's name.
+        program: String,
+        /// How long it had.
+        seconds: u64,
+        /// The end of what it wrote to stderr, at most 2 KiB.
+        stderr: String,
+    },
 }
 
 fn tail(stderr: &str) -> String {
@@ -209,7 +219,8 @@ impl Tool {
         self.command.spawn().map_err(|source| self.start_error(source))
     }
 
-    fn program(&self) -> String {
+    /// The program, as it was named.
+    pub fn program(&self) -> String {
         self.line[0].to_string_lossy().into_owned()
     }
 
@@ -235,7 +246,8 @@ pub fn above(fd: BorrowedFd<'_>, lowest: i32) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(raw) })
 }
 
-fn end_of(bytes: &[u8]) -> String {
+/// The last 2 KiB, as text.
+pub(super) fn end_of(bytes: &[u8]) -> String {
     let start = bytes.len().saturating_sub(2048);
     String::from_utf8_lossy(&bytes[start..]).into_owned()
 }

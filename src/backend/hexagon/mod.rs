@@ -3,6 +3,7 @@
 //! program sees them.
 
 pub mod qemu;
+pub mod xen;
 
 use std::path::PathBuf;
 
