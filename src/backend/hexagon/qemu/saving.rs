@@ -72,7 +72,16 @@ impl Qmp {
             }
         };
         self.forget_file();
+        self.settled(end)?;
         result
+    }
+
+    /// Waits for the moment between the end of the work and that of QEMU's own tidying up, in which it refuses `cont`.
+    fn settled(&mut self, end: Instant) -> Result<(), Error> {
+        while self.call("query-status", Value::Null)?["status"] == "finish-migrate" && Instant::now() < end {
+            self.await_event(Duration::from_millis(20), migration)?;
+        }
+        Ok(())
     }
 
     /// Reads a guest's state from `file`, from where that stands, into a QEMU that was started for it (`Setup::incoming`) with the same
