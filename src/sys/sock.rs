@@ -43,6 +43,17 @@ pub fn datagrams(dir: &Path, name: &str) -> io::Result<UnixDatagram> {
     Ok(socket)
 }
 
+/// Two connected sockets, of which the second takes about `room` bytes of the kernel's memory before its writer has to wait. A single byte that
+/// is written alone costs some 800 of them. More than the host's limit (`net.core.wmem_max`) needs root; others get that.
+pub fn roomy_pair(room: usize) -> io::Result<(UnixStream, UnixStream)> {
+    use nix::sys::socket::{setsockopt, sockopt};
+    let (reader, writer) = UnixStream::pair()?;
+    if setsockopt(&writer, sockopt::SndBufForce, &room).is_err() {
+        setsockopt(&writer, sockopt::SndBuf, &room)?;
+    }
+    Ok((reader, writer))
+}
+
 /// Waits until one of `fds` can be read (or written, where the flag says so) for at most `timeout` milliseconds (-1: for
 /// ever); returns which are ready. A signal ends the wait early with nothing ready.
 pub fn poll(fds: &[(BorrowedFd<'_>, bool)], timeout: i32) -> io::Result<Vec<bool>> {

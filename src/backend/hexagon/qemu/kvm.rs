@@ -7,7 +7,7 @@
 use std::io::{BufRead, BufReader};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
@@ -39,8 +39,8 @@ pub fn trial(program: &Path, guest: &str, accel: &str, cpu: &str, patience: Dura
     let (child, said) = start(program, guest, accel, cpu, firmware)?;
     let (ended, last) = watch(child, &said, patience);
     match ended {
-        Some(code) if code == success(guest) => Ok(()),
-        Some(code) => Err(format!("a trial guest ended with {code}{}", told(&last))),
+        Some(status) if status.code() == Some(success(guest)) => Ok(()),
+        Some(status) => Err(format!("a trial guest ended with {status}{}", told(&last))),
         None => Err(format!("a trial guest did not run{}", told(&last))),
     }
 }
@@ -83,8 +83,8 @@ fn start(
     Ok((child, said))
 }
 
-/// Waits for its end, or kills it; its exit code and what it said.
-fn watch(mut child: Child, said: &Receiver<String>, patience: Duration) -> (Option<i32>, Vec<String>) {
+/// Waits for its end, or kills it; its status and what it said.
+fn watch(mut child: Child, said: &Receiver<String>, patience: Duration) -> (Option<ExitStatus>, Vec<String>) {
     let end = Instant::now() + patience;
     let mut lines = Vec::new();
     loop {
@@ -100,7 +100,7 @@ fn watch(mut child: Child, said: &Receiver<String>, patience: Duration) -> (Opti
             }
             // It has closed its stderr, so it is ending.
             Err(RecvTimeoutError::Disconnected) => {
-                return (child.wait().ok().and_then(|s| s.code().or(Some(-1))), lines);
+                return (child.wait().ok(), lines);
             }
             Err(RecvTimeoutError::Timeout) => break,
         }

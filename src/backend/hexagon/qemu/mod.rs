@@ -57,6 +57,12 @@ pub enum Channel {
     Path(PathBuf),
 }
 
+/// What a guest's console may write before anybody reads it, in bytes of the kernel's memory ([`crate::sys::sock::roomy_pair`]): ten thousand
+/// characters. **An ARM machine whose console is full stands still as a whole**, its control socket too: QEMU's model of that serial port
+/// writes with its big lock held. So whoever holds the console must read it at all times, and must not wait for an answer of QEMU's
+/// meanwhile ([`qmp::Qmp::send`] and [`qmp::Qmp::take`] do not). Source: QEMU's hw/char/pl011.c.
+pub const CONSOLE_ROOM: usize = 8 << 20;
+
 /// How many PCI Express ports a machine has that something can be plugged into while it runs. It is part of what a saved guest is
 /// restored with, so it is counted once, when the domain is started anew, and kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,7 +97,7 @@ pub struct Setup {
     pub throw_away: bool,
     /// The control socket.
     pub qmp: Channel,
-    /// The serial console.
+    /// The serial console; see [`CONSOLE_ROOM`].
     pub console: Channel,
     /// The guest agent's channel.
     pub agent: Option<Channel>,
