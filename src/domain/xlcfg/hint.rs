@@ -119,7 +119,7 @@ fn at_statement(token: &Token<'_>, line: &str) -> Option<String> {
         Word::Close => "no list is open here".to_owned(),
         Word::Bad('/' | '%' | '!') => "a comment begins with #".to_owned(),
         Word::Bad(c) if c.is_ascii_uppercase() && line.contains('=') => {
-            format!("keys are in small letters: {}", word.to_ascii_lowercase())
+            format!("keys are in small letters: {}", shown(&word.to_ascii_lowercase()).trim_matches('\''))
         }
         _ => "a line is KEY = VALUE, and a comment begins with #".to_owned(),
     };

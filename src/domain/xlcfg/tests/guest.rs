@@ -20,7 +20,7 @@ fn memory_is_mebibytes() {
 #[test]
 fn every_wrong_value_is_told_with_its_line() {
     for (text, said) in [
-        ("memory = 'lots'", "1:10: memory: 's' is no unit of memory: use b, k, m, g or t"),
+        ("memory = 'lots'", "1:10: memory: expected a size, as 512 (MiB) or \"2g\", found 'lots'"),
         ("\nmemory = 0", "2:10: memory: expected 1 to 1099511627776, found 0"),
         ("memory = '0k'", "1:10: memory: a domain needs memory"),
         ("memory = '-5'", "1:10: memory: expected 1 to 1099511627776, found -5"),
@@ -73,7 +73,7 @@ fn every_wrong_value_is_told_with_its_line() {
     config.add_word(b"memory=lots").unwrap();
     assert_eq!(
         one_line(&config.check().unwrap_err()),
-        "'memory=lots': memory: 's' is no unit of memory: use b, k, m, g or t"
+        "'memory=lots': memory: expected a size, as 512 (MiB) or \"2g\", found 'lots'"
     );
 }
 
