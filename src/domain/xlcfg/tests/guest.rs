@@ -200,12 +200,14 @@ fn a_message_is_one_line_whatever_stands_there() {
         "name = '{nasty}'\ntype = '{nasty}'\ndisk = [ '{nasty}' ]\nvif = [ 'mac={nasty}' ]\nuuid = '{nasty}'\ncpus = '{nasty}'"
     );
     let config = read(&text);
-    let errors: [Option<Error>; 5] = [
+    let list = read(&format!("disk = '{nasty}'"));
+    let errors: [Option<Error>; 6] = [
         config.guest_type().err(),
         config.disks().err(),
         config.vifs().err(),
         config.uuid().err(),
         config.cpus().err(),
+        list.disks().err(),
     ];
     for error in errors {
         let said = one_line(&error.expect("it is refused"));
