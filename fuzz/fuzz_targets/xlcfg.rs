@@ -63,7 +63,9 @@ fn devices(text: &str) {
         one_line(&error);
     }
     let host = (0..64).collect();
-    match CpuSet::parse(text).and_then(|set| set.resolve(&host, |node| (node < 4).then(|| (node * 16..node * 16 + 16).collect()))) {
+    match CpuSet::parse(text)
+        .and_then(|set| set.resolve(&host, |node| (node < 4).then(|| (node * 16..node * 16 + 16).collect())))
+    {
         Ok(cpus) => assert!(!cpus.is_empty() && cpus.is_subset(&host)),
         Err(error) => one_line(&error),
     }

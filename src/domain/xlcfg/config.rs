@@ -59,8 +59,7 @@ impl Config {
 
     /// Sets a key, in the place of what it was. Errors: `key` cannot be a key: small letters, digits, `.` and `_`, a letter first.
     pub fn set(&mut self, key: &str, value: Value) -> Result<(), Error> {
-        let inside = |b: u8| matches!(b, b'.' | b'_' | b'0'..=b'9' | b'a'..=b'z');
-        if !key.starts_with(|c: char| c.is_ascii_lowercase()) || !key.bytes().all(inside) {
+        if !is_key(key) {
             let what = format!("{} is no key: expected small letters, digits and _", super::error::shown(key));
             return Err(Error::new(&Place::program(), what));
         }
@@ -92,6 +91,12 @@ impl Config {
         entry.added = added;
         Ok(())
     }
+}
+
+/// Whether a text can be a key.
+pub(super) fn is_key(text: &str) -> bool {
+    let inside = |b: u8| matches!(b, b'.' | b'_' | b'0'..=b'9' | b'a'..=b'z');
+    text.starts_with(|c: char| c.is_ascii_lowercase()) && text.bytes().all(inside)
 }
 
 fn add(entry: &mut Entry, more: Value) -> Result<(), Error> {

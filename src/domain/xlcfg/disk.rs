@@ -180,7 +180,7 @@ impl Reading {
                 let goes_on = rest.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
                 return match name && !goes_on {
                     true => Err(format!(
-                        "{} is no prefix of a disk: write target={rest} for what has a colon",
+                        "{} is no prefix of a disk: write target= before what has a colon",
                         shown(&format!("{prefix}:"))
                     )),
                     false => Ok(None),

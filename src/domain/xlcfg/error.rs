@@ -73,12 +73,14 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// A text without control characters (and without what turns a line's direction around).
+/// Whether a character would do something to the line that it stands in: a control character, or one that turns its direction around.
+pub(super) fn awkward(c: char) -> bool {
+    let unseen = matches!(c, '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
+    c.is_control() || unseen
+}
+
+/// A text whose awkward characters are escapes.
 fn plain(text: &str) -> String {
-    let awkward = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
-    };
     text.chars().map(|c| if awkward(c) { c.escape_unicode().to_string() } else { c.to_string() }).collect()
 }
 

@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 
 use super::config::{Config, Entry};
 use super::error::{Error, Place, shown};
+use super::hint::in_quotes;
 use super::value::{Kind, Value};
 
 impl Config {
@@ -66,8 +67,9 @@ impl Config {
             None => Ok(None),
             Some(Value { kind: Kind::List(values), .. }) => Ok(Some(values)),
             Some(value) => {
-                let what = format!("{key}: expected a list, found {}", shown(value.atom().unwrap_or_default()));
-                Err(Error::new(value.place(), what).hint(format!("write {key} = [ {value} ]")))
+                let text = value.atom().unwrap_or_default();
+                let what = format!("{key}: expected a list, found {}", shown(text));
+                Err(Error::new(value.place(), what).hint(format!("write {key} = [ {} ]", in_quotes(text))))
             }
         }
     }

@@ -333,7 +333,9 @@ impl Config {
                 let mebibytes = self.number_in(key, 1..=1 << 40)?.unwrap_or(1);
                 u64::try_from(mebibytes).unwrap_or(1) << 20
             }
-            None => size::parse(text).map_err(|why| self.wrong(key, format!("{key}: {why}")))?,
+            None => size::parse(text).map_err(|_| {
+                self.wrong(key, format!("{key}: expected a size, as 512 (MiB) or \"2g\", found {}", shown(text)))
+            })?,
         };
         if bytes == 0 { Err(self.wrong(key, format!("{key}: a domain needs memory"))) } else { Ok(Some(bytes)) }
     }

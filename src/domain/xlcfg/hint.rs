@@ -2,7 +2,7 @@
 //! without quotes, xm's configurations (which were Python), other tools' formats. What a newcomer would get wrong: a hint is a guess, so it
 //! stands behind the facts, never in their place.
 
-use super::error::{Error, shown};
+use super::error::{Error, awkward, shown};
 use super::lex::{Token, Word};
 use super::value::{Kind, Value};
 use super::write::quoted;
@@ -119,7 +119,7 @@ fn at_statement(token: &Token<'_>, line: &str) -> Option<String> {
         Word::Close => "no list is open here".to_owned(),
         Word::Bad('/' | '%' | '!') => "a comment begins with #".to_owned(),
         Word::Bad(c) if c.is_ascii_uppercase() && line.contains('=') => {
-            format!("keys are in small letters: {}", word.to_ascii_lowercase())
+            format!("keys are in small letters: {}", shown(&word.to_ascii_lowercase()).trim_matches('\''))
         }
         _ => "a line is KEY = VALUE, and a comment begins with #".to_owned(),
     };
@@ -148,13 +148,13 @@ fn at_operator(text: &[u8], token: &Token<'_>, key: &str, begin: usize, line: &s
 }
 
 fn clip_line(line: &str) -> String {
-    let plain: String = line.trim().chars().filter(|c| !c.is_control()).take(60).collect();
+    let plain: String = line.trim().chars().filter(|c| !awkward(*c)).take(60).collect();
     plain
 }
 
-/// The text in quotes, as it should have been written.
-fn in_quotes(text: &str) -> String {
-    let text: String = text.trim_matches(['"', '\'', ' ', '\t']).chars().filter(|c| !c.is_control()).take(60).collect();
+/// The text in quotes, as it should have been written; for a message, so without what would break its line.
+pub(super) fn in_quotes(text: &str) -> String {
+    let text: String = text.trim_matches(['"', '\'', ' ', '\t']).chars().filter(|c| !awkward(*c)).take(60).collect();
     quoted(&text)
 }
 

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::config::Config;
+use super::config::{Config, is_key};
 use super::error::{Error, Place, Source, shown};
 use super::parse;
 use super::value::{Kind, Value};
@@ -46,19 +46,17 @@ fn bare(word: &[u8]) -> Option<(&str, bool, &str)> {
     let (key, text) = word.split_once('=')?;
     let (key, text) = (key.trim_matches([' ', '\t']), text.trim_matches([' ', '\t']));
     let (key, adds) = key.strip_suffix('+').map_or((key, false), |key| (key.trim_end_matches([' ', '\t']), true));
-    let name = |b: u8| matches!(b, b'.' | b'_' | b'0'..=b'9' | b'a'..=b'z');
-    let is_key = key.starts_with(|c: char| c.is_ascii_lowercase()) && key.bytes().all(name);
     let is_bare = !text.is_empty()
         && !text.starts_with(['"', '\'', '[', '='])
         && !text.contains(|c: char| c == ';' || c.is_control());
-    (is_key && is_bare).then_some((key, adds, text))
+    (is_key(key) && is_bare).then_some((key, adds, text))
 }
 
 /// A message about a word, where the file's grammar says too little.
 fn told(error: Error, word: &[u8]) -> Error {
     let text = String::from_utf8_lossy(word);
     match text.split_once('=') {
-        Some((key, value)) if value.trim().is_empty() => Error {
+        Some((key, value)) if value.trim().is_empty() && is_key(key.trim()) => Error {
             hint: Some(format!("write {}=VALUE", key.trim())),
             what: "expected a value after =".into(),
             ..error

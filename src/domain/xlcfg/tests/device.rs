@@ -132,7 +132,7 @@ fn no_disks() {
         ("/a=b,raw,xvda", "'/a' has an = in it: write target= before it, at the end (in '/a=b,raw,xvda')"),
         (
             "http://x,raw,xvda",
-            "'http:' is no prefix of a disk: write target=//x,raw,xvda for what has a colon (in 'http://x,raw,xvda')",
+            "'http:' is no prefix of a disk: write target= before what has a colon (in 'http://x,raw,xvda')",
         ),
         (
             "/x,raw,hdc:tape",

@@ -120,6 +120,8 @@ fn words_of_the_command_line() {
             "'name==b': expected a value of 'name': a text in quotes, a number or a list, found '='; one = is enough: name = VALUE",
         ),
         ("name", "'name': 'name' is no key=value"),
+        ("na\u{1}me=", "'na\\u{1}me=': expected = or += after 'na', found '\\u{1}me'; a line is KEY = VALUE"),
+        ("Na\u{1}me=1", "'Na\\u{1}me=1': expected a key, found 'Na\\u{1}me'; keys are in small letters: na\\u{1}me"),
         (
             "name=\u{1b}[1m",
             "'name=\\u{1b}[1m': expected a value of 'name': a text in quotes, a number or a list, found '\\u{1b}[1m'; text needs quotes: name = \"[1m\"",

@@ -20,7 +20,7 @@ fn memory_is_mebibytes() {
 #[test]
 fn every_wrong_value_is_told_with_its_line() {
     for (text, said) in [
-        ("memory = 'lots'", "1:10: memory: 's' is no unit of memory: use b, k, m, g or t"),
+        ("memory = 'lots'", "1:10: memory: expected a size, as 512 (MiB) or \"2g\", found 'lots'"),
         ("\nmemory = 0", "2:10: memory: expected 1 to 1099511627776, found 0"),
         ("memory = '0k'", "1:10: memory: a domain needs memory"),
         ("memory = '-5'", "1:10: memory: expected 1 to 1099511627776, found -5"),
@@ -73,7 +73,7 @@ fn every_wrong_value_is_told_with_its_line() {
     config.add_word(b"memory=lots").unwrap();
     assert_eq!(
         one_line(&config.check().unwrap_err()),
-        "'memory=lots': memory: 's' is no unit of memory: use b, k, m, g or t"
+        "'memory=lots': memory: expected a size, as 512 (MiB) or \"2g\", found 'lots'"
     );
 }
 
@@ -200,12 +200,14 @@ fn a_message_is_one_line_whatever_stands_there() {
         "name = '{nasty}'\ntype = '{nasty}'\ndisk = [ '{nasty}' ]\nvif = [ 'mac={nasty}' ]\nuuid = '{nasty}'\ncpus = '{nasty}'"
     );
     let config = read(&text);
-    let errors: [Option<Error>; 5] = [
+    let list = read(&format!("disk = '{nasty}'"));
+    let errors: [Option<Error>; 6] = [
         config.guest_type().err(),
         config.disks().err(),
         config.vifs().err(),
         config.uuid().err(),
         config.cpus().err(),
+        list.disks().err(),
     ];
     for error in errors {
         let said = one_line(&error.expect("it is refused"));
