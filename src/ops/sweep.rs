@@ -29,6 +29,7 @@ pub fn sweep(ctx: &Ctx) -> Result<()> {
 pub fn thorough(ctx: &Ctx) -> Result<()> {
     sweep(ctx)?;
     ctx.store.remove_ownerless_runs()?;
+    crate::sys::unfinished::sweep_all(&ctx.store.images());
     Ok(layers::sweep(&ctx.store)?)
 }
 

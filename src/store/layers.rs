@@ -233,6 +233,7 @@ pub fn sums_of(store: &Store, key: &str) -> Option<Vec<u8>> {
 
 /// Removes what dead processes left half-made, and their claims. What a living one works on is claimed, and stays.
 pub fn sweep(store: &Store) -> Result<()> {
+    crate::sys::unfinished::sweep_all(&store.layers());
     let names = |dir: &Path, prefix: &str| -> Result<Vec<String>> {
         let entries = match std::fs::read_dir(dir) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -419,10 +420,12 @@ mod tests {
         std::fs::create_dir_all(store.layers().join(".tmp-dead/usr")).unwrap();
         fs::private_dir(&claims(&store)).unwrap();
         std::fs::File::create(claims(&store).join("image-dead")).unwrap();
+        let half = store.layers().join(".k.sum.77.0.tmp");
+        fs::write_volatile(&half, b"half a record", 0o600).unwrap();
         let claim = mine(&store, "alive");
         let alive = claim.directory().unwrap();
         sweep(&store).unwrap();
-        assert!(alive.is_dir() && !store.layers().join(".tmp-dead").exists());
+        assert!(alive.is_dir() && !store.layers().join(".tmp-dead").exists() && !half.exists());
         assert_eq!(std::fs::read_dir(claims(&store)).unwrap().count(), 1, "the living one's alone");
         drop(claim);
         assert!(!alive.exists());

@@ -2,18 +2,21 @@
 //! lets a reader see half a file and loses it in a power cut, so it is denied by a lint; write through here.
 
 use std::ffi::OsString;
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 
+use super::unfinished::Unfinished;
+
 /// Writes `data` beside `path`, syncs it and renames it into place, so that a reader sees the old file or the new one.
-/// Errors: as open(2), write(2), fsync(2), rename(2); the temporary file is removed.
+/// Errors: as open(2), write(2), fsync(2), rename(2); nothing is left beside it then. Who is killed meanwhile may leave
+/// a hidden one, for [`unfinished::sweep_all`](super::unfinished::sweep_all).
 pub fn write_atomic(path: &Path, data: &[u8], mode: u32) -> io::Result<()> {
     replace(path, data, mode, true)
 }
@@ -24,23 +27,16 @@ pub fn write_volatile(path: &Path, data: &[u8], mode: u32) -> io::Result<()> {
 }
 
 fn replace(path: &Path, data: &[u8], mode: u32, sync: bool) -> io::Result<()> {
-    let temporary = beside(path)?;
-    let written = (|| {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
-        file.write_all(data)?;
-        if sync {
-            file.sync_all()?;
-        }
-        std::fs::rename(&temporary, path)
-    })();
-    if written.is_err() {
-        let _ = std::fs::remove_file(&temporary);
-    } else if sync {
-        if let Some(parent) = path.parent() {
-            File::open(parent)?.sync_all()?;
-        }
+    let (unfinished, mut file) = Unfinished::file(path, mode)?;
+    file.write_all(data)?;
+    if sync {
+        file.sync_all()?;
     }
-    written
+    unfinished.publish(&file, path, true)?;
+    match path.parent() {
+        Some(parent) if sync => File::open(parent)?.sync_all(),
+        _ => Ok(()),
+    }
 }
 
 /// A name beside `path` that no other process uses: `.NAME.PID.COUNT.tmp`.

@@ -148,19 +148,29 @@ fn is_at(file: &File, path: &Path) -> bool {
 pub fn sweep(path: &Path) {
     let (Some(name), Some(dir)) = (path.file_name(), path.parent()) else { return };
     let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
+    remove_hidden(dir, |of| of == name.as_bytes());
+}
+
+/// As [`sweep`], for everything in a directory that is ours alone.
+pub fn sweep_all(dir: &Path) {
+    remove_hidden(dir, |_| true);
+}
+
+fn remove_hidden(dir: &Path, wanted: impl Fn(&[u8]) -> bool) {
     for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
-        if is_hidden_of(entry.file_name().as_bytes(), name.as_bytes()) {
+        if hidden_of(entry.file_name().as_bytes()).is_some_and(&wanted) {
             remove_if_left(&entry.path());
         }
     }
 }
 
-/// Whether a name is `.NAME.PID.COUNT.tmp`, as [`fs::beside`] makes it.
-fn is_hidden_of(hidden: &[u8], name: &[u8]) -> bool {
-    let rest = hidden.strip_prefix(b".").and_then(|rest| rest.strip_prefix(name));
-    let numbers = rest.and_then(|rest| rest.strip_prefix(b".")).and_then(|rest| rest.strip_suffix(b".tmp"));
+/// The name that `.NAME.PID.COUNT.tmp`, as [`fs::beside`] makes it, stands beside.
+fn hidden_of(hidden: &[u8]) -> Option<&[u8]> {
+    let rest = hidden.strip_prefix(b".")?.strip_suffix(b".tmp")?;
+    let mut parts = rest.rsplitn(3, |b| *b == b'.');
+    let numbers = [parts.next()?, parts.next()?];
     let number = |word: &[u8]| !word.is_empty() && word.iter().all(u8::is_ascii_digit);
-    numbers.is_some_and(|n| n.split(|b| *b == b'.').count() == 2 && n.split(|b| *b == b'.').all(number))
+    parts.next().filter(|name| !name.is_empty() && numbers.into_iter().all(number))
 }
 
 fn remove_if_left(path: &Path) {
@@ -279,6 +289,9 @@ mod tests {
         stay.push(&hidden);
         stay.sort_unstable();
         assert_eq!(names(dir.path()), stay);
+        sweep_all(dir.path());
+        stay.retain(|name| ![".a.1.2.3.tmp", ".b.1.2.tmp"].contains(name));
+        assert_eq!(names(dir.path()), stay, "whatever it stands beside");
         drop(living);
         sweep(Path::new("/"));
         sweep(&dir.path().join("no/a"));
