@@ -8,7 +8,7 @@ DESTDIR   ?=
 PROGRAM   := target/release/pronto
 RING_ARGS ?=
 
-.PHONY: help build demo test unit suite boot hosts matrix fixtures bench-builds deps deps-run deps-test fuzz lint fmt doc install uninstall
+.PHONY: help build demo test unit suite boot hosts compat matrix fixtures bench-builds deps deps-run deps-test fuzz lint fmt doc install uninstall
 
 help: ## this list
 	@sed -n 's/^\([a-z][a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -25,7 +25,7 @@ unit: ## the ring that needs nothing
 	$(CARGO) test --locked --lib --bins
 
 # Every test target but the rings that boot something: the names are files of tests/, so that a new one is never forgotten.
-SUITE := $(filter-out boot host,$(basename $(notdir $(wildcard tests/*.rs))))
+SUITE := $(filter-out boot host compat,$(basename $(notdir $(wildcard tests/*.rs))))
 
 suite: ## the real binary without guests
 	$(if $(SUITE),$(CARGO) test --locked $(addprefix --test ,$(SUITE)))
@@ -40,6 +40,11 @@ hosts: deps-test ## whole Debian hosts, emulated, with real guests in them (root
 	$(CARGO) test --locked --test host --no-run
 	$(CARGO) --as-root test --locked --test host $(RING_ARGS)
 
+# The ring builds static programs for the emulated hosts by itself, as root with the caller's cargo.
+compat: deps-test ## the real Xen and its xl, emulated, for arm64 and amd64 (root); RING_ARGS="-- arm64::" for one of them
+	$(CARGO) test --locked --test compat --no-run
+	$(CARGO) --as-root test --locked --test compat $(RING_ARGS)
+
 # Systems are made once, and kept in the script's own store; the table is written even if a row is bad.
 matrix: deps-run build ## boots every architecture and release that can be made here (root); writes docs/matrix.md
 	contrib/matrix.sh $(PROGRAM) docs/matrix.md
@@ -50,8 +55,8 @@ bench-builds: deps build ## what builds cost: native, emulated, accelerated (roo
 	benches/builds.sh $(PACKAGES)
 
 fixtures: ## the guests and hosts of the rings alone, into the cache
-	$(CARGO) test --locked --test boot --test host --no-run
-	$(CARGO) --as-root test --locked --test boot --test host -- --prepare
+	$(CARGO) test --locked --test boot --test host --test compat --no-run
+	$(CARGO) --as-root test --locked --test boot --test host --test compat -- --prepare
 
 # One target: make fuzz TARGETS=tar FUZZ_SECONDS=600
 fuzz: ## the parsers under libFuzzer, FUZZ_SECONDS=30 for each (any Rust; a C++ compiler)

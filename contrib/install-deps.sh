@@ -11,7 +11,8 @@ set -euo pipefail
 BUILD="gcc libc6-dev make git ca-certificates"
 RUN="systemd systemd-container qemu-user mmdebstrap arch-test debian-archive-keyring xz-utils"
 TEST="docker-registry skopeo umoci podman runc buildah tmux curl python3 e2fsprogs util-linux procps zstd pigz qemu-system-x86
-    fdisk dosfstools mtools qemu-utils btrfs-progs xfsprogs squashfs-tools erofs-utils"
+    qemu-system-arm qemu-system-misc qemu-guest-agent gcc-aarch64-linux-gnu libc6-dev-arm64-cross fdisk dosfstools mtools qemu-utils
+    btrfs-progs xfsprogs squashfs-tools erofs-utils"
 BENCH="podman crun runc buildah hyperfine"
 FUZZ="g++"
 BACKPORTS=trixie-backports            # the release whose backports carry the qemu-user that Debian 12 lacks

@@ -190,7 +190,7 @@ mod tests {
     fn tree(at: &Path, files: &[(&str, &[u8])]) -> PathBuf {
         for (file, bytes) in files {
             std::fs::create_dir_all(at.join(file).parent().unwrap()).unwrap();
-            std::fs::write(at.join(file), bytes).unwrap();
+            fs::write_volatile(&at.join(file), bytes, 0o644).unwrap();
         }
         at.to_owned()
     }
@@ -199,7 +199,7 @@ mod tests {
         Package { name: name.into(), version: "1".into(), files: files.iter().map(|&f| f.to_owned()).collect() }
     }
 
-    fn with_job(native: Side, guest: Side, work: impl FnOnce(&Job<'_>)) {
+    fn with_job((native, guest): &(Side, Side), work: impl FnOnce(&Job<'_>)) {
         let release = Release {
             suite: "bookworm".into(),
             arch: "arm64".into(),
@@ -207,11 +207,12 @@ mod tests {
             machine: "aarch64".into(),
             is_debian: true,
         };
-        work(&Job { release: &release, guest: &guest, native: &native, major: None, now: 0 });
+        work(&Job { release: &release, guest, native, major: None, now: 0 });
     }
 
-    fn link(path: PathBuf) -> String {
-        std::fs::read_link(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display())).to_str().unwrap().to_owned()
+    fn link(path: impl AsRef<Path>) -> String {
+        let path = path.as_ref();
+        std::fs::read_link(path).unwrap_or_else(|e| panic!("{}: {e}", path.display())).to_str().unwrap().to_owned()
     }
 
     #[test]
@@ -234,7 +235,7 @@ mod tests {
         let sides = |tree| Side { tree, packages: Vec::new() };
         let into = dir.path().join("lib/perl");
         std::fs::create_dir(dir.path().join("lib")).unwrap();
-        with_job(sides(native), sides(dir.path().join("none")), |job| {
+        with_job(&(sides(native), sides(dir.path().join("none"))), |job| {
             perl(job, Path::new("usr/lib/x86_64-linux-gnu/perl"), &into).unwrap();
             perl(job, Path::new("usr/lib/x86_64-linux-gnu/perl-none"), &dir.path().join("none")).unwrap();
         });
@@ -264,7 +265,7 @@ mod tests {
         let guest = tree(&dir.path().join("guest"), &[(theirs, &foreign), ("usr/lib/x.so", &foreign)]);
         let packages = (package("x", &[ours, "usr/lib/x.so"]), package("x", &[theirs, "usr/lib/x.so"]));
         let sides = |tree, package: &Package| Side { tree, packages: vec![package.clone()] };
-        with_job(sides(native, &packages.0), sides(guest, &packages.1), |job| {
+        with_job(&(sides(native, &packages.0), sides(guest, &packages.1)), |job| {
             twins(job, (&packages.0, &packages.1), dir.path()).unwrap();
             twins(job, (&packages.0, &package("x", &[])), &dir.path().join("none")).unwrap();
         });
@@ -285,7 +286,7 @@ mod tests {
         ];
         let native = tree(&dir.path().join("native"), files);
         let sides = |tree| Side { tree, packages: Vec::new() };
-        with_job(sides(native), sides(PathBuf::new()), |job| python(job, "python3.11", dir.path()).unwrap());
+        with_job(&(sides(native), sides(PathBuf::new())), |job| python(job, "python3.11", dir.path()).unwrap());
         let modules = dir.path().join("py");
         assert!(modules.join("_ssl.cpython-311-x86_64-linux-gnu.so").is_file());
         assert_eq!(

@@ -51,7 +51,7 @@ const ONLY: &[(&str, &[&str])] =
 /// Packages that are fetched for their libraries alone: what native programs are made to load by their environment.
 pub const PRELOADED: &[&str] = &["libfakeroot", "libeatmydata1"];
 
-/// Interpreters, native for what [`super::scripts`] lists.
+/// Interpreters, native for what `accel::scripts` lists.
 pub const INTERPRETERS: &[&str] = &["perl", "python3"];
 
 /// Packages with machine code that those scripts of Perl's load, themselves or by what they depend on.

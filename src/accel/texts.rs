@@ -86,13 +86,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (native, guest) = (dir.path().join("native"), dir.path().join("guest"));
         let search = "/usr/local/lib/x86_64-linux-gnu/pkgconfig:/usr/share/pkgconfig";
-        std::fs::write(&native, format!("x\0{search}\0/lib:/lib/i386-linux-gnu:/lib/x86_64-linux-gnu:/lib32\0"))
-            .unwrap();
+        let put = |path: &Path, text: &str| crate::sys::fs::write_volatile(path, text.as_bytes(), 0o644).unwrap();
+        put(&native, &format!("x\0{search}\0/lib:/lib/i386-linux-gnu:/lib/x86_64-linux-gnu:/lib32\0"));
         let own = "/usr/local/lib/arm-linux-gnueabihf/pkgconfig:/opt";
-        std::fs::write(&guest, format!("\0{own}\0/lib:/lib64\0")).unwrap();
+        put(&guest, &format!("\0{own}\0/lib:/lib64\0"));
         let found = lists(&native, &guest, "arm-linux-gnueabihf").unwrap();
         assert_eq!(found, [(search.to_owned(), own.to_owned())], "no list is made up");
-        std::fs::write(&guest, "/lib:/lib/arm-linux-gnueabihf:/usr/lib\0").unwrap();
+        put(&guest, "/lib:/lib/arm-linux-gnueabihf:/usr/lib\0");
         let found = lists(&native, &guest, "arm-linux-gnueabihf").unwrap();
         assert_eq!(found[0].1, "/lib:/lib/arm-linux-gnueabihf:/usr/lib");
     }

@@ -5,6 +5,7 @@ pub mod accel;
 pub mod accounts;
 pub mod artifact;
 pub mod init;
+pub mod kernel;
 pub mod name;
 pub mod near;
 pub mod passwd;

@@ -4,7 +4,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -45,6 +45,16 @@ pub enum ToolError {
         program: String,
         /// Its exit status.
         status: ExitStatus,
+        /// The end of what it wrote to stderr, at most 2 KiB.
+        stderr: String,
+    },
+    /// It did not end in time and was killed.
+    #[error("{program} did not answer within {seconds} s and was killed{}", tail(.stderr))]
+    TooLong {
+        /// The program's name.
+        program: String,
+        /// How long it had.
+        seconds: u64,
         /// The end of what it wrote to stderr, at most 2 KiB.
         stderr: String,
     },
@@ -134,6 +144,19 @@ impl Tool {
         self
     }
 
+    /// Lets the program have an open file, under the number that it has here; it is closed here when the tool is.
+    #[must_use]
+    pub fn inherit(mut self, fd: OwnedFd) -> Tool {
+        let keep = move || {
+            // SAFETY: numbers only; fcntl(2) is async-signal-safe, and the closure holds the file open.
+            let result = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFD, 0) };
+            if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+        };
+        // SAFETY: the closure allocates nothing and takes no lock; it makes one plain system call, in the child alone.
+        unsafe { std::os::unix::process::CommandExt::pre_exec(&mut self.command, keep) };
+        self
+    }
+
     /// Runs it to its end with each line of stdout and stderr given to `line` as it comes (carriage returns end lines too).
     pub fn stream(self, line: impl FnMut(&str)) -> Result<(), ToolError> {
         self.stream_until(None, line).map(|_| ())
@@ -196,7 +219,8 @@ impl Tool {
         self.command.spawn().map_err(|source| self.start_error(source))
     }
 
-    fn program(&self) -> String {
+    /// The program, as it was named.
+    pub fn program(&self) -> String {
         self.line[0].to_string_lossy().into_owned()
     }
 
@@ -222,7 +246,8 @@ pub fn above(fd: BorrowedFd<'_>, lowest: i32) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(raw) })
 }
 
-fn end_of(bytes: &[u8]) -> String {
+/// The last 2 KiB, as text.
+pub(super) fn end_of(bytes: &[u8]) -> String {
     let start = bytes.len().saturating_sub(2048);
     String::from_utf8_lossy(&bytes[start..]).into_owned()
 }
@@ -330,6 +355,19 @@ mod tests {
         let ended = Tool::new("sleep").arg("30").tied().stream_until(Some(stop.as_fd()), |_| ()).unwrap();
         assert!(!ended && begun.elapsed().as_secs() < 10);
         let _ = teller.join();
+    }
+
+    #[test]
+    fn a_file_is_inherited_by_one_program_alone() {
+        let (mut reader, writer) = pipe().unwrap();
+        let writer = OwnedFd::from(writer);
+        let path = format!("/proc/self/fd/{}", writer.as_raw_fd());
+        let without = Tool::new("sh").args(["-c", "test ! -e \"$1\"", "sh", &path]).output();
+        assert!(without.is_ok(), "{without:?}");
+        Tool::new("sh").args(["-c", "echo here >\"$1\"", "sh", &path]).inherit(writer).output().unwrap();
+        let mut said = String::new();
+        reader.read_to_string(&mut said).unwrap();
+        assert_eq!(said, "here\n");
     }
 
     #[test]

@@ -72,6 +72,15 @@ pub fn send_fd(stream: &UnixStream, fd: BorrowedFd<'_>) -> io::Result<()> {
     Ok(())
 }
 
+/// Sends what the socket takes of `bytes`, with a descriptor along; how much that was. Nobody at the other end is EPIPE, not a signal.
+pub fn send(stream: &UnixStream, bytes: &[u8], fd: Option<BorrowedFd<'_>>) -> io::Result<usize> {
+    use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+    let fds = fd.map(|fd| [fd.as_raw_fd()]);
+    let message: Vec<ControlMessage<'_>> = fds.iter().map(|fds| ControlMessage::ScmRights(fds)).collect();
+    let slices = [io::IoSlice::new(bytes)];
+    Ok(sendmsg::<()>(stream.as_raw_fd(), &slices, &message, MsgFlags::MSG_NOSIGNAL, None)?)
+}
+
 /// Receives one descriptor. Errors: UnexpectedEof when the other side closed, InvalidData when none came.
 pub fn receive_fd(stream: &UnixStream) -> io::Result<OwnedFd> {
     use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};

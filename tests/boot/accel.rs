@@ -24,7 +24,7 @@ for f in c.o d.o c d c.so cs cl cu; do objcopy -R .comment -R .note.gnu.build-id
 sha256sum *.plain *.d
 for w in -print-search-dirs -print-sysroot -dumpspecs -print-prog-name=ld -print-file-name=crt1.o -print-multi-lib; do gcc $w; done | sha256sum
 echo | g++ -x c++ -v -E - 2>&1 | sed -n '/^#include/,/^End/p'
-gcc -v c.o -o v 2>&1 | grep -E '^(LIBRARY|COMPILER)_PATH|collect2'
+gcc -v c.o -o v 2>&1 | grep -E '^(LIBRARY|COMPILER)_PATH|collect2' | sed 's/-fresolution=[^ ]*//'
 mkdir -p own; printf '#!/bin/sh\necho an own linker\n' >own/ld; chmod 755 own/ld; gcc -Bown/ c.o -o v; PATH=$PWD/own:$PATH gcc c.o -o v
 gcc -fuse-ld=gold c.o -o v && ./v
 ./c; ./d; ./cs; ./cl; ./cu"#;

@@ -39,7 +39,8 @@ fn lives(image: &str, reboots: bool) {
         assert_eq!(pronto.exec("guest", &["cat", "/run/slow", "/kept"]), "up", "it was waited for again");
     }
     let out = pronto.cmd(["shutdown", "-w", "guest"]).limit(secs(120)).run().ok();
-    assert!(out.took < secs(30), "it was asked, not killed: {out}");
+    // Who does not go is killed after three minutes.
+    assert!(out.took < secs(100), "it was asked, not killed: {out}");
     assert_eq!(pronto.state("guest"), "shut-off");
 }
 

@@ -42,7 +42,9 @@ pub(super) fn apply(work: &mut Work<'_>, what: &Toolchain<'_>) -> usize {
         return 0;
     }
     match what.part {
-        Part::Driver => usize::from(not_a_cross_one(work).is_some()) + usize::from(specs(work).is_some()),
+        Part::Driver => {
+            usize::from(not_a_cross_one(work).is_some()) + usize::from(specs(work).is_some()) + private(work)
+        }
         Part::Compiler => headers(work, what).unwrap_or_default(),
         Part::Linker => linker(work, what.triplet).unwrap_or_default(),
     }
@@ -96,6 +98,26 @@ fn not_a_cross_one(work: &mut Work<'_>) -> Option<()> {
     work.write(place, &zero.to_le_bytes());
     work.write(place + 16, &[0; 8]);
     Some(())
+}
+
+/// The compiler's own directories, which the driver prints and hands on: shorter, so that nobody sees that there was more. How many.
+fn private(work: &mut Work<'_>) -> usize {
+    const TEXTS: &[(&[u8], &[u8])] = &[
+        (b"/usr/lib/gcc-cross/", b"/usr/lib/gcc/"),
+        (b"/usr/libexec/gcc-cross/", b"/usr/libexec/gcc/"),
+        (b"gcc-cross", b"gcc"),
+    ];
+    let mut found = Vec::new();
+    for (from, to) in TEXTS {
+        let Some(place) = work.address_of(from).and_then(|address| work.layout.place(address)) else { continue };
+        let mut text = to.to_vec();
+        text.resize(from.len(), 0);
+        found.push((place, text));
+    }
+    for (place, text) in &found {
+        work.write(*place, text);
+    }
+    found.len()
 }
 
 /// Where the driver looks for a file `specs`: a path that the compiler has put together from sixteen bytes of data and four in an

@@ -2,6 +2,9 @@
 //! `qemu` (argv) and `xen` (xl.cfg). What a newcomer would get wrong: nothing in here is open or running; paths are as the started
 //! program sees them.
 
+pub mod qemu;
+pub mod xen;
+
 use std::path::PathBuf;
 
 /// All that a driver must know of one run of a guest.
@@ -61,13 +64,26 @@ pub enum Format {
     Qcow2,
 }
 
+/// What a copy-on-write disk shows where it was not written to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Base {
+    /// The file, which is only read.
+    pub source: PathBuf,
+    /// How it is kept. It has no base itself.
+    pub format: Format,
+}
+
 /// A disk or a CD.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Disk {
     /// The file or block device; none: an empty drive.
     pub source: Option<PathBuf>,
+    /// Whether the source is a block device, not a file.
+    pub block: bool,
     /// How it is kept.
     pub format: Format,
+    /// What lies below a qcow2. The file's own word for it is never followed: it may name anything on this host.
+    pub base: Option<Base>,
     /// The name that xl would give it: `xvda`, `vdb`, `hdc`.
     pub vdev: String,
     /// Whether the guest may only read it.

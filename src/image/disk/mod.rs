@@ -6,6 +6,7 @@ pub mod bytes;
 pub mod fat;
 pub mod gpt;
 pub mod import;
+pub mod make;
 pub mod mbr;
 pub mod over;
 pub mod qcow2;
