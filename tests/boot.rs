@@ -8,6 +8,8 @@ mod common;
 
 #[path = "boot/accel.rs"]
 mod accel;
+#[path = "boot/accel_traps.rs"]
+mod accel_traps;
 #[path = "boot/bad.rs"]
 mod bad;
 #[path = "boot/console.rs"]
@@ -71,6 +73,7 @@ fn main() -> std::process::ExitCode {
             port::CASES,
             emulation::CASES,
             accel::CASES,
+            accel_traps::CASES,
             cpu::CASES,
             traps::CASES,
             oneoff::CASES,

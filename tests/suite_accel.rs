@@ -130,6 +130,31 @@ fn programs_run_from_a_directory_of_their_own() {
 }
 
 #[test]
+fn the_loader_obeys_no_ld_library_path() {
+    if !there("the_loader_obeys_no_ld_library_path", &[LOADER, MULTIARCH, "/bin/sed"]) {
+        return;
+    }
+    let private = Private::new(None);
+    let sed = private.program("/bin/sed", &[]);
+    // A file of that name that is no library: the loader that finds it gives up.
+    std::fs::create_dir(private.path("other")).unwrap();
+    write_volatile(&private.path("other/libc.so.6"), b"", 0o755).unwrap();
+    let with = |words: &[&str]| {
+        let mut tool = Tool::new(&sed).args(words);
+        tool.command().env("LD_LIBRARY_PATH", private.path("other")).output().unwrap()
+    };
+    let heard = with(&["", "/proc/self/maps"]);
+    assert!(String::from_utf8_lossy(&heard.stderr).contains("other/libc.so.6"), "{heard:?}");
+    private.put(Path::new(LOADER), "ld.so", &Rules { deaf: true, ..Rules::default() });
+    let out = with(&["", "/proc/self/maps"]);
+    assert!(out.status.success() && out.stderr.is_empty(), "{out:?}");
+    private.all_ours(&String::from_utf8(out.stdout).unwrap());
+    // The variable is still there, for what it starts.
+    let out = with(&["s/.*LD_LIBRARY_PATH=[^\\x00]*other\\x00.*/kept/", "/proc/self/environ"]);
+    assert_eq!(String::from_utf8_lossy(&out.stdout).trim(), "kept");
+}
+
+#[test]
 fn uname_speaks_of_another_machine() {
     if !there("uname_speaks_of_another_machine", &[LOADER, MULTIARCH, "/bin/uname", "/usr/bin/arch"]) {
         return;

@@ -28,6 +28,9 @@ fuzz_target!(|data: &[u8]| {
             assert!(done.changes.toolchain > 0 || done.bytes == data);
         }
     }
+    if let Ok(done) = patch(data, &Rules { deaf: true, ..none }) {
+        assert_eq!(done.bytes.iter().zip(data).filter(|(a, b)| a != b).count(), "library".len());
+    }
     if let Ok(done) = patch(data, &Rules { interpreter: Some("/ld.so"), ..none }) {
         assert_eq!(done.bytes.len(), data.len());
     }

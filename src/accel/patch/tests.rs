@@ -281,6 +281,18 @@ fn uname_is_another() {
 }
 
 #[test]
+fn a_loader_is_made_deaf() {
+    let deaf = |program: &[u8]| patch(program, &Rules { deaf: true, ..Rules::default() });
+    let code = [&[0x90, 0x48, 0xb8][..], b"LIBRARY_", &[0x90]].concat();
+    // As data it is a text like others.
+    let done = deaf(&fixed(&code, &code)).unwrap().bytes;
+    assert_eq!((count(&done, "LIBRARY_"), count(&done, "library_")), (1, 1));
+    assert_eq!(&done[0x1003..0x100b], b"library_");
+    assert!(matches!(deaf(&fixed(&[code.clone(), code.clone()].concat(), b"")), Err(Unfit::Loader(_))));
+    assert!(matches!(deaf(&fixed(b"LIBRARY_", &code)), Err(Unfit::Loader(_))));
+}
+
+#[test]
 fn rules_that_cannot_be_right() {
     let fault = |rules: &Rules<'_>| matches!(patch(PROGRAM, rules).unwrap_err(), Unfit::Rule(..));
     assert!(fault(&Rules { prefixes: &[("/usr/", "/run")], ..Rules::default() }));
