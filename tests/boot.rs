@@ -8,6 +8,8 @@ mod common;
 
 #[path = "boot/accel.rs"]
 mod accel;
+#[path = "boot/accel_builds.rs"]
+mod accel_builds;
 #[path = "boot/accel_traps.rs"]
 mod accel_traps;
 #[path = "boot/bad.rs"]
@@ -73,6 +75,7 @@ fn main() -> std::process::ExitCode {
             port::CASES,
             emulation::CASES,
             accel::CASES,
+            accel_builds::CASES,
             accel_traps::CASES,
             cpu::CASES,
             traps::CASES,

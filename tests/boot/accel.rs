@@ -1,12 +1,12 @@
 //! Native programs in a foreign guest (`--accel`): what is native, that it makes what the guest's own would make, and that the guest's files know
-//! nothing of it. What a newcomer would get wrong: two tests do it all, one for programs, one for scripts, since the programs are fetched
-//! from a mirror once for each.
+//! nothing of it. What a newcomer would get wrong: programs are fetched from a mirror and tried once for each store, which takes longer than
+//! most cases; so cases that look at what comes of it use the shared store, and only those that look at the fetch have one of their own.
 
 use std::time::Duration;
 
 use crate::common::fixtures::{self, BOOKWORM_AMD64, BOOKWORM_ARM64};
 use crate::common::harness::cases;
-use crate::common::pronto::Pronto;
+use crate::common::pronto::{Pronto, scratch, shared};
 
 cases! {
     Together: a_guest_builds_natively_and_stays_its_own, known_scripts_are_native_and_ask_the_guest, what_cannot_be_native,
@@ -30,7 +30,7 @@ gcc -fuse-ld=gold c.o -o v && ./v
 ./c; ./d; ./cs; ./cl; ./cu"#;
 
 fn a_guest_builds_natively_and_stays_its_own() {
-    let pronto = Pronto::fresh();
+    let pronto = shared();
     let options = ["--arch", "arm64", "--accel", "build", "--mirror", fixtures::mirror()];
     let out = pronto.create("b", BOOKWORM_ARM64.tree(), &options);
     assert!(out.err().contains("native: ") && out.err().contains(" and gcc 12.2.0"), "{out}");
@@ -85,7 +85,7 @@ fn a_guest_builds_natively_and_stays_its_own() {
     let elf = "chmod 700 /bin/sed; chown 1:1 /bin/sed; strip -o /opt/stripped /bin/gzip; od -An -tu2 -j18 -N2 /bin/sed /opt/stripped | tr -d ' \\n'; chmod 755 /bin/sed; chown 0:0 /bin/sed";
     assert_eq!(sh(elf), "183", "EM_AARCH64, which od prints once");
 
-    let tar = pronto.root().join("out.tar");
+    let tar = scratch("export").join("out.tar");
     pronto.run(["shutdown", "-w", "b"]).ok();
     pronto.cmd(["export", "b"]).arg(&tar).run().ok();
     let names = crate::common::run::Run::new("tar").arg("-tf").arg(&tar).run().ok().text();
@@ -222,7 +222,7 @@ sha256sum ../*.deb; dpkg-architecture; dpkg-buildflags
 cd /root/meson/b; sha256sum build.ninja config.h gen.h compile_commands.json meson-info/*.json meson-private/*.pc"#;
 
 fn known_scripts_are_native_and_ask_the_guest() {
-    let pronto = Pronto::fresh();
+    let pronto = shared();
     let options = ["--arch", "arm64", "--accel", "build", "--mirror", fixtures::mirror()];
     pronto.create("s", BOOKWORM_ARM64.tree(), &options);
     let sh = |script: &str| {
@@ -271,6 +271,7 @@ cp /usr/bin/dpkg-vendor /root/m/copy; PERL5LIB=/root/m PERL5OPT=-MTell /root/m/c
     assert_eq!(sh(own), owned);
     assert_eq!(sh(PACKAGE), made);
     pronto.run(["destroy", "s"]).ok();
+    pronto.run(["delete", "s"]).ok();
 }
 
 fn quoted(script: &str) -> String {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::common::fixtures::{self, TRIXIE_ARM64};
 use crate::common::harness::cases;
-use crate::common::pronto::Pronto;
+use crate::common::pronto::shared;
 
 cases! {
     Together: what_programs_say_and_load_is_the_guests;
@@ -51,7 +51,7 @@ const CODE: &str = r"sed -n 's/.* r-xp.* \//\//p' /proc/self/maps | sort -u";
 const SLEEP: &str = "$0 100 & sleep 0.5; readlink /proc/$!/exe; kill $!";
 
 fn what_programs_say_and_load_is_the_guests() {
-    let pronto = Pronto::fresh();
+    let pronto = shared();
     let options = ["--arch", "arm64", "--accel", "build", "--mirror", fixtures::mirror()];
     pronto.create("t", TRIXIE_ARM64.tree(), &options);
     let run = |options: &[&str], script: &str| {
