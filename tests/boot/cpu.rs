@@ -88,12 +88,14 @@ fn a_setuid_program_is_not_told() {
     let pronto = Pronto::fresh();
     let attack = "env QEMU_LOG=strace QEMU_LOG_FILENAME=/root/written su --version >/dev/null 2>&1; \
                   env QEMU_STRACE=1 sh -c : 2>&1 | grep -c exit_group";
-    for (registry, written) in [("private", "1"), ("host", "0")] {
+    for registry in ["private", "host"] {
         pronto.create("guest", BOOKWORM_ARM64.tree(), &["--arch", "arm64", "--binfmt", registry]);
         let out = pronto.cmd(["exec", "-u", "tester", "guest", "--", "sh", "-c", attack]).run().ok();
         out.prints("1");
-        let there = pronto.run(["exec", "guest", "--", "test", "-e", "/root/written"]);
-        assert_eq!(there.code().to_string(), written, "with a {registry} registry: 0 is written, 1 is not");
+        // What the host's registry holds may be the interpreter as it came, which obeys, or a copy of ours, which does not.
+        if registry == "private" {
+            pronto.run(["exec", "guest", "--", "test", "-e", "/root/written"]).exits(1);
+        }
         pronto.run(["destroy", "guest"]).ok();
         pronto.run(["delete", "guest"]).ok();
     }
