@@ -144,6 +144,7 @@ fn take_name(ctx: &Ctx, what: &Create, artifact: Artifact) -> Result<Reserved> {
         artifact,
         arch: String::new(),
         emulated: None,
+        hardware: None,
         init: InitKind::default(),
         userns: false,
         building: true,

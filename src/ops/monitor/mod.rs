@@ -5,7 +5,9 @@
 
 mod calm;
 mod foreign;
+mod full;
 mod guest;
+mod held;
 mod machined;
 pub(super) mod personal;
 mod sparing;

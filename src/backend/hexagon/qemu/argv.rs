@@ -181,6 +181,10 @@ fn socket(id: &str, channel: &Channel) -> Result<String, Unfit> {
 fn streams(words: &mut Words, setup: &Setup) -> Result<(), Unfit> {
     words.add("-chardev", &socket("qmp", &setup.qmp)?);
     words.add("-mon", "chardev=qmp,mode=control");
+    if let Some(verbs) = &setup.verbs {
+        words.add("-chardev", &socket("verbs", verbs)?);
+        words.add("-mon", "chardev=verbs,mode=control");
+    }
     words.add("-chardev", &socket("console", &setup.console)?);
     words.add("-serial", "chardev:console");
     if let Some(agent) = &setup.agent {
