@@ -70,6 +70,9 @@ pub struct Catalogue {
     /// The guest's compiler and the native one, when they are two revisions of one version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub skew: Option<String>,
+    /// Whether the guest's compiler is built for graphics processors, which none of ours is.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub offload: bool,
     /// The compiler, `gcc 12.2.0`, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compiler: Option<String>,
@@ -110,6 +113,11 @@ impl Catalogue {
         self.programs.iter().filter(|p| !self.unfit.contains(&p.path)).filter(wanted).filter(stays).collect()
     }
 
+    /// In what its compiler is not as the guest's.
+    pub fn differences(&self) -> Differences {
+        Differences { skew: self.skew.is_some(), offload: self.offload }
+    }
+
     /// Which of these words name nothing here.
     pub fn unknown<'e>(&self, exclude: &'e [String]) -> Vec<&'e str> {
         let known = |word: &&str| {
@@ -120,13 +128,24 @@ impl Catalogue {
     }
 }
 
+/// In what the native compiler is not as the guest's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Differences {
+    /// They are two revisions of one version.
+    pub skew: bool,
+    /// The guest's alone is built for graphics processors.
+    pub offload: bool,
+}
+
 impl Program {
     /// Whether it does what the guest's own would do with words of this class.
-    fn obeys(&self, class: Class, skew: bool) -> bool {
+    fn obeys(&self, class: Class, differences: Differences) -> bool {
+        let guards = !(differences.skew && matches!(self.name(), "cc1" | "cc1plus" | "lto1"));
         match class {
             Class::Plain => true,
             Class::Own => self.kind == Kind::Tool,
-            Class::Stack => !(skew && matches!(self.name(), "cc1" | "cc1plus" | "lto1")),
+            Class::Stack => guards,
+            Class::Offload => guards && !(differences.offload && self.kind == Kind::Compiler),
         }
     }
 
@@ -142,15 +161,14 @@ impl Program {
 }
 
 /// Fills the empty directory `dir` with what the interpreter looks for: `<class><identity>/<name>`, and for an
-/// interpreter `i<identity><path of the script>`, links into [`PLACE`]. With `skew` the
-/// guest's compiler is another revision than the native one. Errors: as symlink(2).
-pub fn lay_out(dir: &Path, programs: &[&Program], skew: bool) -> io::Result<()> {
+/// interpreter `i<identity><path of the script>`, links into [`PLACE`]. Errors: as symlink(2).
+pub fn lay_out(dir: &Path, programs: &[&Program], differences: Differences) -> io::Result<()> {
     for program in programs.iter().filter(|program| !program.scripts.is_empty()) {
         lay_out_scripts(dir, program)?;
     }
     let whole = programs.iter().filter(|program| program.scripts.is_empty());
     let all = whole.flat_map(|program| Class::ALL.map(|class| (program, class)));
-    for (program, class) in all.filter(|(program, class)| program.obeys(*class, skew)) {
+    for (program, class) in all.filter(|(program, class)| program.obeys(*class, differences)) {
         let home = dir.join(format!("{}{}", class.letter(), program.identity));
         directory(&home)?;
         let target: PathBuf = [PLACE, "bin", &program.path].iter().collect();
@@ -242,7 +260,7 @@ mod tests {
         let all = Catalogue { programs: vec![perl], ..catalogue() };
         for _ in 0..2 {
             // An image may have two builds of one program.
-            lay_out(dir.path(), &all.chosen(Accel::Tools, &[]), false).unwrap();
+            lay_out(dir.path(), &all.chosen(Accel::Tools, &[]), Differences::default()).unwrap();
         }
         let entries: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
         assert_eq!(entries, ["i00000000000000ee"], "for nothing else");
@@ -261,8 +279,8 @@ mod tests {
     fn what_the_interpreter_finds() {
         let dir = tempfile::tempdir().unwrap();
         let all = catalogue();
-        lay_out(dir.path(), &all.chosen(Accel::Tools, &[]), false).unwrap();
-        lay_out(dir.path(), &all.chosen(Accel::Tools, &[]), true).unwrap();
+        lay_out(dir.path(), &all.chosen(Accel::Tools, &[]), Differences::default()).unwrap();
+        lay_out(dir.path(), &all.chosen(Accel::Tools, &[]), Differences { skew: true, offload: true }).unwrap();
         let target = |path: &str| std::fs::read_link(dir.path().join(path)).unwrap();
         for name in ["dash", "sh", "@"] {
             assert_eq!(target(&format!("n00000000000000aa/{name}")), Path::new("/run/accel/bin/usr/bin/dash"));
@@ -271,14 +289,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut all = catalogue();
         all.programs.push(program("usr/lib/gcc/x/12/cc1", "cpp-12", Kind::Compiler, &[], "00000000000000dd"));
-        for skew in [false, true] {
-            let dir = dir.path().join(skew.to_string());
+        for (skew, offload) in [(false, false), (false, true), (true, false), (true, true)] {
+            let dir = dir.path().join(format!("{skew}-{offload}"));
             std::fs::create_dir(&dir).unwrap();
-            lay_out(&dir, &all.chosen(Accel::Build, &[]), skew).unwrap();
+            lay_out(&dir, &all.chosen(Accel::Build, &[]), Differences { skew, offload }).unwrap();
             let there = |class: &str, program: &str| dir.join(format!("{class}00000000000000{program}")).exists();
             assert!(there("p", "aa") && !there("p", "cc") && !there("p", "dd"), "the guest's own compiler");
             assert!(there("s", "cc") && there("n", "dd"));
             assert_eq!(there("s", "dd"), !skew);
+            assert_eq!((there("o", "cc"), there("o", "dd"), there("o", "aa")), (!offload, !(skew || offload), true));
         }
         all.write(dir.path()).unwrap();
         assert_eq!(Catalogue::read(dir.path()).unwrap(), all);

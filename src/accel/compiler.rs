@@ -16,6 +16,9 @@ use super::{packages, patched};
 const PRIVATE: &[(&str, &str)] =
     &[("/usr/lib/gcc-cross/", "/usr/lib/gcc///////"), ("/usr/libexec/gcc-cross/", "/usr/libexec/gcc///////")];
 
+/// Programs of a cross compiler that look for others in its own places alone, where the guest's go by `PATH`; they only start those.
+const WRAPPERS: &[&str] = &["gcc-ar", "gcc-nm", "gcc-ranlib"];
+
 /// Revisions, this machine's and the guest's, between which only arm64's code was changed: 12.2.0-14+deb12u1 mends CVE-2023-4039 in
 /// gcc/config/aarch64 and nothing else (its debian/changelog).
 const MENDED_FOR_ARM64: &[(&str, &str)] = &[("Debian 12.2.0-14", "Debian 12.2.0-14+deb12u1")];
@@ -29,6 +32,9 @@ pub(super) fn make(job: &Job<'_>, major: u32, names: &Names, into: &Path, all: &
         for file in &native.files {
             let twin = twin(file);
             let Some(guest) = job.guest.packages.iter().find(|package| package.files.contains(&twin)) else { continue };
+            if WRAPPERS.iter().any(|name| file.ends_with(&format!("-{name}-{major}"))) {
+                continue;
+            }
             if file.ends_with("/liblto_plugin.so") {
                 // No program, so no interpreter stands before it: the C library leads there (`patch::dlopen`).
                 let rules = Rules { prefixes: &prefixes, ..Rules::default() };
@@ -44,12 +50,25 @@ pub(super) fn make(job: &Job<'_>, major: u32, names: &Names, into: &Path, all: &
         }
     }
     all.skew = skew(job, major)?;
+    all.offload = offload(job, major)?;
+    if all.offload {
+        let why = "the guest's compiler, which is built for graphics processors, does more with it";
+        all.left_out.push(LeftOut { what: "code with -fopenmp or -fopenacc".into(), why: why.into() });
+    }
     all.compiler = all
         .programs
         .iter()
         .find(|program| program.kind == Kind::Compiler && program.name().ends_with(&format!("gcc-{major}")))
         .map(|gcc| format!("gcc {}", super::dpkg::upstream(&gcc.version)));
     Ok(())
+}
+
+/// Whether the guest's driver links what a program for graphics processors needs.
+fn offload(job: &Job<'_>, major: u32) -> io::Result<bool> {
+    const PART: &[u8] = b"crtoffloadbegin";
+    let driver = job.guest.path(&format!("usr/bin/{}-gcc-{major}", job.release.triplet));
+    let program = if driver.exists() { std::fs::read(driver)? } else { Vec::new() };
+    Ok(program.windows(PART.len()).any(|window| window == PART))
 }
 
 /// What to say when the guest's compiler and ours are two revisions of one version, which may make other code.

@@ -63,7 +63,9 @@ fn said(e: &std::io::Error) -> String {
 /// A directory for each interpreter as it is now and set of options, and in it the name that people look for.
 fn name(interpreter: &Path, cpu: Option<&str>, native: bool) -> Result<PathBuf, String> {
     let meta = std::fs::metadata(interpreter).map_err(|e| said(&e))?;
-    let text = format!("5 {} {:?} {cpu:?} {native}", interpreter.display(), super::interpreter::identity(&meta));
+    // What is baked in is a part of it, so that another version of ours makes its own.
+    let code = if native { tag::of(&super::dispatch::CODE, 8) } else { String::new() };
+    let text = format!("5 {} {:?} {cpu:?} {code}", interpreter.display(), super::interpreter::identity(&meta));
     let name = interpreter.file_name().ok_or("has no name")?;
     Ok(Path::new(&tag::of(text.as_bytes(), 24)).join(name))
 }

@@ -31,11 +31,13 @@ pub enum Class {
     Own,
     /// Code that guards its stack, `-fstack-…`: what makes it was mended in Debian's revisions of one and the same compiler.
     Stack,
+    /// Code for several threads or for graphics processors, `-fopenmp`, `-fopenacc`: a compiler that is built for such processors adds to it.
+    Offload,
 }
 
 impl Class {
     /// All of them.
-    pub const ALL: [Class; 3] = [Class::Plain, Class::Own, Class::Stack];
+    pub const ALL: [Class; 4] = [Class::Plain, Class::Own, Class::Stack, Class::Offload];
 
     /// Its letter.
     pub fn letter(self) -> char {
@@ -43,6 +45,7 @@ impl Class {
             Class::Plain => 'n',
             Class::Own => 'p',
             Class::Stack => 's',
+            Class::Offload => 'o',
         }
     }
 }

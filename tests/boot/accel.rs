@@ -142,7 +142,7 @@ printf '#include <stdio.h>
 #include "config.h"
 #include "gen.h"
 const char *tiny(void);
-int main(void) { printf("%%s %%s %%d %%d\n", VERSION, CPU, BITS, yx); return !tiny(); }
+int main(void) { printf("%%s %%s %%d %%d\\n", VERSION, CPU, BITS, yx); return !tiny(); }
 ' >main.c
 cd /root/deb/hi-1.0
 echo '3.0 (native)' >debian/source/format

@@ -21,11 +21,11 @@ gcc -shared -fPIC -O2 c.c -o c.so && gcc -static -O2 c.c -o cs && gcc -O2 -flto 
 for f in c.o d.o c d c.so cs cl cu; do objcopy -R .comment -R .note.gnu.build-id $f $f.plain; done
 sha256sum *.plain *.d; ./c; ./d; ./cs; ./cl; ./cu"#;
 
-/// What the compiler says of itself (but for code that is given to graphics processors, which only the guest's own may be built for) and
-/// where it looks; which programs and libraries of a build's own it finds; what it makes of parts.
+/// What the compiler says of itself (but for what it links to code for graphics processors, which only the guest's own may be built for and is
+/// asked to make) and where it looks; which programs and libraries of a build's own it finds; what it makes of parts.
 const LOOK: &str = r#"
 mkdir -p /root/look && cd /root/look
-gcc -dumpmachine; gcc -print-sysroot; gcc -print-multi-lib; gcc -print-libgcc-file-name; gcc -print-search-dirs; gcc -dumpspecs | sed 's/ *%{fopenacc|fopenmp:crtoffload[^}]*}//' | sha256sum
+gcc -dumpmachine; gcc -print-sysroot; gcc -print-multi-lib; gcc -print-libgcc-file-name; gcc -print-search-dirs; gcc -dumpspecs | sed 's/ *%{fopenacc|fopenmp:crtoffload[^}]*}//; s/ *$//' | sha256sum
 for l in c c++; do echo | gcc -v -x $l -E - 2>&1 | sed -n '/search starts/,/^End/p'; done
 gcc -Q --help=target | grep -e -march= -e -mcpu= -e -mtune= -e -mfloat-abi= -e -mfpu=
 printf 'int g(int); int main(void) { return g(3) - 4; }\n' >m.c; printf 'int g(int x) { return x + 1; }\n' >g.c
@@ -33,8 +33,8 @@ mkdir -p own lib; for p in ld ar; do printf '#!/bin/sh\necho own $0\nexec /usr/b
 gcc -O2 -flto -c g.c -o slim.o && rm -f libslim.a && gcc-ar rc libslim.a slim.o && gcc -O2 -flto m.c libslim.a -o ms && ./ms && echo slim
 gcc -O2 -flto -ffat-lto-objects -c g.c -o fat.o && rm -f lib/libfat.a && ar rc lib/libfat.a fat.o && LIBRARY_PATH=lib gcc m.c -lfat -o mf && ./mf && echo fat
 gcc -B/root/look/own m.c g.c -o mo; PATH=/root/look/own:$PATH gcc m.c g.c -o mp; PATH=/root/look/own:$PATH gcc-ar t libslim.a
-gcc -O2 -static-pie m.c g.c -o mi && ./mi && gcc -g -O1 -fsanitize=address -c m.c -o ma.o && echo rest
-for f in ms mf mo mp mi ma.o; do objcopy -R .comment -R .note.gnu.build-id $f $f.plain; done; sha256sum m*.plain"#;
+gcc -O2 -static-pie m.c g.c -o mi && ./mi && gcc -g -O1 -fsanitize=address -c m.c -o ma.o && gcc -fopenmp m.c g.c -o mm && ./mm && echo rest
+for f in ms mf mo mp mi ma.o mm; do objcopy -R .comment -R .note.gnu.build-id $f $f.plain; done; sha256sum m*.plain"#;
 
 fn armhf_builds_the_same() {
     // In these two builds of gcc nothing differs here, so the native one guards the stack.

@@ -124,7 +124,7 @@ fn choose(all: &Catalogue, from: PathBuf, wish: &Wish<'_>) -> std::io::Result<Na
     fs::remove_tree(&dir)?;
     std::fs::create_dir(&dir)?;
     std::fs::set_permissions(&dir, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
-    catalogue::lay_out(&dir, &chosen, all.skew.is_some())?;
+    catalogue::lay_out(&dir, &chosen, all.differences())?;
     let left_out = all.left_out.iter().map(|left| format!("{}: {}", left.what, left.why));
     let unknown = all.unknown(&wish.spec.accel_exclude);
     let excluded = wish.spec.accel_exclude.iter().filter(|word| !unknown.contains(&word.as_str()));

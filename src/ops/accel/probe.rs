@@ -76,7 +76,7 @@ pub(super) fn probe(ctx: &Ctx, bench: &Bench<'_>, all: &mut Catalogue) -> Result
     let chosen = all.chosen(Accel::Build, &[]);
     let laid_out = std::fs::create_dir(&links)
         .and_then(|()| std::fs::set_permissions(&links, PermissionsExt::from_mode(0o755)))
-        .and_then(|()| lay_out(&links, &chosen, all.skew.is_some()));
+        .and_then(|()| lay_out(&links, &chosen, all.differences()));
     laid_out.map_err(|e| cannot("lay them out").because(e))?;
     let native = both(Some(&links))?;
     for ((_, _, checks), (emulated, native)) in roles.iter().zip(emulated.into_iter().zip(native)) {
