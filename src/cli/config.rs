@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
 use super::{near, words, xlcfg};
-use crate::domain::{Accel, Action, Network, Registry, size};
+use crate::domain::{Accel, Action, Backend, Network, Registry, size};
 
 /// The keys that are obeyed.
 pub const KEYS: &[&str] = &[
@@ -176,6 +176,15 @@ pub fn network(text: &str) -> Result<Network, String> {
         "host" => Ok(Network::Host),
         "none" => Ok(Network::None),
         other => Err(format!("'{other}' is no network of this backend: host or none")),
+    }
+}
+
+/// Reads a backend's name. Errors: there is none of that name.
+pub fn backend(text: &str) -> Result<Backend, String> {
+    match text {
+        "nspawn" | "kaxon" | "kx" => Ok(Backend::Nspawn),
+        "qemu" | "hexagon" | "hx" => Ok(Backend::Qemu),
+        other => Err(format!("'{other}' is no backend: nspawn (kx) or qemu (hexagon, hx)")),
     }
 }
 

@@ -11,7 +11,7 @@ use super::config::{self, Settings};
 use super::failure::Failure;
 use super::front::Globals;
 use super::words::{self, Variable};
-use crate::domain::{Accel, Bind, DomainRef, Name, Network, Registry, Spec};
+use crate::domain::{Accel, Backend, Bind, DomainRef, Full, Name, Network, Registry, Spec};
 use crate::ops::accel::Asked;
 use crate::ops::create::{Create, Created};
 use crate::ops::defaults::Defaults;
@@ -24,6 +24,9 @@ pub struct GuestOptions {
     /// The architecture, under any name it has (arm64, aarch64, linux/arm/v7, …)
     #[arg(long, value_name = "ARCH")]
     pub arch: Option<String>,
+    /// Whose kernel it runs on: the host's (nspawn, kx), or its own, on QEMU (qemu, hexagon, hx)
+    #[arg(long, value_name = "BACKEND", value_parser = config::backend)]
+    pub backend: Option<Backend>,
     /// Show a host directory or file in the guest; '\:' is a colon in a path
     #[arg(short, long = "volume", value_name = "SRC:DST[:ro]", value_parser = OsStringValueParser::new().try_map(|w| words::bind(&w)))]
     pub volumes: Vec<Bind>,
@@ -155,6 +158,8 @@ pub fn request(
     let spec = Spec {
         hostname: either("hostname", options.hostname, keys.hostname)?,
         image,
+        backend: options.backend.unwrap_or_default(),
+        full: Full::default(),
         arch: either("arch", options.arch, keys.arch)?.or_else(|| globals.arch.clone()),
         memory: keys.memory,
         maxmem: keys.maxmem,

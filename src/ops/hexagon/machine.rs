@@ -105,10 +105,15 @@ fn address() -> String {
     format!("00:16:3e:{:02x}:{}:{}", u8::from_str_radix(&byte(0), 16).unwrap_or(0) & 0x7f, byte(2), byte(4))
 }
 
+/// How many CPUs a guest has at its start.
+pub fn vcpus(spec: &Spec) -> u32 {
+    let host = std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX));
+    spec.vcpus.unwrap_or(CPUS.min(host))
+}
+
 /// A domain's description for a driver. `dir` is its directory. Errors: a device that cannot be had here.
 pub fn describe(record: &Record, name: &Name, dir: &Path) -> std::result::Result<Machine, String> {
     let (spec, hardware) = (&record.spec, record.hardware.as_ref().ok_or("it was given no machine")?);
-    let host = std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX));
     let base = hardware.base.clone().map(|source| Base { source, format: Format::Raw });
     let root = Disk {
         source: Some(dir.join(super::DISK)),
@@ -129,7 +134,7 @@ pub fn describe(record: &Record, name: &Name, dir: &Path) -> std::result::Result
         arch: record.arch.clone(),
         memory: spec.memory.unwrap_or(super::MEMORY),
         max_memory: spec.maxmem,
-        vcpus: spec.vcpus.unwrap_or(CPUS.min(host)),
+        vcpus: vcpus(spec),
         max_vcpus: spec.full.max_vcpus,
         boot: boot(&hardware.start, dir),
         disks,

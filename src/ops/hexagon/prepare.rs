@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::{disk, machine};
 use crate::arch::{Profile, Profiles};
 use crate::domain::Layer;
-use crate::domain::full::Start;
+use crate::domain::full::{Hardware, Start};
 use crate::domain::kernel::{self, Kernel, Listing};
 use crate::ops::create::Create;
 use crate::ops::inspect::Facts;
@@ -66,6 +66,15 @@ pub fn prepare(ctx: &Ctx, record: &mut Record, found: Facts, work: &Work<'_>, in
     if let Some(hardware) = &mut record.hardware {
         hardware.ports = ports;
     }
+    Ok(())
+}
+
+/// Decides anew on all that may have changed on this host since the domain last ran. Errors: its machine is gone.
+pub fn again(ctx: &Ctx, record: &mut Record, profiles: &Profiles) -> Result<()> {
+    let Some(old) = record.hardware.clone() else { return Ok(()) };
+    let profile = profiles.find(&record.arch).map_err(|e| Error::new(Kind::Create, e.to_string()))?;
+    let new = machine::choose(ctx, &record.spec, profile, old.start.clone(), Some(&old))?;
+    record.hardware = Some(Hardware { base: old.base, ..new });
     Ok(())
 }
 

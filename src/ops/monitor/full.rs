@@ -2,11 +2,9 @@
 //! QEMU's, for an ARM machine whose console nobody reads stands still, its control socket too; so commands are sent, and what comes of
 //! them is heard as events. And QEMU never ends by itself when its guest does: it tells, and is told to quit.
 
-use std::ffi::CString;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
@@ -48,6 +46,8 @@ pub struct Full {
     end: Option<End>,
     /// The last bytes of the console.
     tail: Vec<u8>,
+    /// The line to the agent on which it was asked something: what was said on one that is closed is lost.
+    asking: Option<UnixStream>,
 }
 
 impl Full {
@@ -56,7 +56,7 @@ impl Full {
         let profiles = registry::profiles().map_err(text)?;
         let profile = profiles.find(&record.arch).map_err(text)?.clone();
         let held = Held::new(store, name, record, lock)?;
-        Ok(Full { held, profile, paused, qmp: None, end: None, tail: Vec::new() })
+        Ok(Full { held, profile, paused, qmp: None, end: None, tail: Vec::new(), asking: None })
     }
 
     fn launch(&mut self) -> Text<Started> {
@@ -86,8 +86,10 @@ impl Full {
             self.send("cont", Value::Null)?;
         } else {
             self.held.run.paused = true;
-            self.held.write_run()?;
         }
+        self.held.run.leader = process.pid.as_raw();
+        self.held.run.leader_start = ns::start_time(process.pid.as_raw()).unwrap_or_default();
+        self.held.write_run()?;
         Ok(Started { process, pty: console.into(), notify: None, domid: self.held.run.domid })
     }
 
@@ -164,12 +166,14 @@ impl Full {
     }
 
     /// Asks the guest agent to have the guest powered off or started anew. Nobody waits for it: whoever has the channel is served first.
-    fn ask_agent(&self, mode: &str) -> Text<()> {
+    fn ask_agent(&mut self, mode: &str) -> Text<()> {
         let dir = self.held.store.run_dir(&self.held.record.uuid);
         let mut stream = sock::connect(&dir, AGENT).map_err(text)?;
         let line = json!({"execute": "guest-shutdown", "arguments": {"mode": mode}});
         // A byte that is in no JSON ends whatever stood before it.
-        stream.write_all(&[b"\xff", line.to_string().as_bytes(), b"\n"].concat()).map_err(text)
+        stream.write_all(&[b"\xff", line.to_string().as_bytes(), b"\n"].concat()).map_err(text)?;
+        self.asking = Some(stream);
+        Ok(())
     }
 }
 
@@ -191,7 +195,7 @@ fn last_words(path: &std::path::Path) -> Option<String> {
 
 impl Guest for Full {
     fn start(&mut self) -> Text<Started> {
-        (self.qmp, self.end) = (None, None);
+        (self.qmp, self.end, self.asking) = (None, None, None);
         self.tail.clear();
         self.held.begin("qemu")?;
         let kvm = self.held.record.hardware.as_ref().is_some_and(|h| h.executor == Executor::Kvm);

@@ -3,12 +3,12 @@
 //! [`super::foreign`]), so nothing of it runs before `leader`.
 
 use std::ffi::OsString;
-use std::fs::File;
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::os::fd::OwnedFd;
+use std::path::Path;
 
 use super::calm::Calm;
 use super::foreign::{self, Foreign};
+use super::held::Held;
 use super::{machined, personal, stage};
 use crate::backend::{self, Backend, Plan, Shared, nspawn::Nspawn};
 use crate::binfmt;
@@ -17,8 +17,8 @@ use crate::domain::{Action, InitKind, Name, Request};
 use crate::monitor::{Guest, How, Outcome, Started};
 use crate::ops::{accel, ids, tree};
 use crate::store::Store;
-use crate::store::domains::{Emulated, Ended, Record, Run, now};
-use crate::sys::cgroup::{self, Cage, Hierarchies, Limits};
+use crate::store::domains::{Emulated, Record};
+use crate::sys::cgroup::Limits;
 use crate::sys::gate;
 use crate::sys::lock::Lock;
 use crate::sys::overlay::Mapping;
@@ -26,7 +26,7 @@ use crate::sys::process::Tool;
 use crate::sys::root::Root;
 use crate::sys::seccomp::Filter;
 use crate::sys::userns::ActAs;
-use crate::sys::{devices, fail, ns, pty, sock};
+use crate::sys::{fail, ns, pty, sock};
 
 pub(super) type Text<T> = Result<T, String>;
 /// The sources of bind mounts, detached (and whether each is a directory), and what the backend is told of them.

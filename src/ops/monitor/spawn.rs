@@ -27,18 +27,19 @@ pub struct Starter {
     pidfd: Option<OwnedFd>,
 }
 
-/// Starts the monitor of a domain and hands it the domain's lock. Errors: the program could not be started.
-pub fn spawn(store: &Store, root: Option<&Path>, name: &Name, uuid: &str, lock: &Lock) -> Result<Starter> {
+/// Starts the monitor of a domain and hands it the domain's lock. `paused`: a guest with a kernel of its own is not let go on. Errors: the program could not be started.
+pub fn spawn(store: &Store, root: Option<&Path>, name: &Name, uuid: &str, lock: &Lock, paused: bool) -> Result<Starter> {
     let failed = |e: std::io::Error| Error::new(Kind::Create, "cannot start the domain's monitor").because(e);
     let (ours, theirs) = UnixStream::pair().map_err(failed)?;
     let output = store.run_dir(uuid).join("monitor.log");
     let output = std::fs::File::create(&output).map_err(failed)?;
-    let words: [OsString; 5] = [
+    let words: [OsString; 6] = [
         "__monitor".into(),
         root.map(|r| r.as_os_str().to_owned()).unwrap_or_default(),
         name.as_str().into(),
         lock.as_raw_fd().to_string().into(),
         theirs.as_raw_fd().to_string().into(),
+        if paused { "paused" } else { "" }.into(),
     ];
     let own = std::env::current_exe().map_err(failed)?;
     let mut tool = if systemd_runs() { in_scope(uuid, &own) } else { Tool::new(&own) }.args(&words);

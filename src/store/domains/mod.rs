@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::{Error, Result, Store};
+use crate::domain::full::Executor;
 use crate::domain::{Artifact, DomainRef, Hardware, InitKind, Name, Native, Spec, State};
 use crate::sys::cgroup::Cage;
 use crate::sys::fs;
@@ -48,6 +49,14 @@ pub struct Record {
     /// How its last run ended, if it has had one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<Ended>,
+}
+
+impl Record {
+    /// Whether its programs are translated, so that everything takes longer.
+    pub fn is_slow(&self) -> bool {
+        let translated = |hardware: &Hardware| hardware.executor != Executor::Kvm;
+        self.emulated.is_some() || self.hardware.as_ref().is_some_and(translated)
+    }
 }
 
 /// How a foreign domain's programs are run.
