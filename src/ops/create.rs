@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use super::doctor::watches;
-use super::monitor::{Starter, spawn};
+use super::monitor::{Begin, Starter, spawn};
 use super::reserve::{Purpose, Reserved, reserve};
 use super::{Ctx, Error, Interrupt, Kind, Result};
 use crate::domain::{Name, Spec};
@@ -79,7 +79,8 @@ pub struct Booting {
 pub fn boot(ctx: &Ctx, what: &Create, interrupt: &mut Interrupt) -> Result<Booting> {
     warn_of_watches(ctx);
     let reserved = reserve(ctx, what, Purpose::Boot, interrupt)?;
-    start_reserved(ctx, reserved, what.paused, interrupt)
+    let begin = if what.paused { Begin::Paused } else { Begin::Run };
+    start_reserved(ctx, reserved, &begin, interrupt)
 }
 
 /// A guest that finds no inotify instance left dies with words that say nothing of that.
@@ -91,9 +92,9 @@ fn warn_of_watches(ctx: &Ctx) {
 }
 
 /// Starts a reserved domain: on success the monitor holds the lock and cleans up; on failure it has gone, and we do.
-fn start_reserved(ctx: &Ctx, mut reserved: Reserved, paused: bool, interrupt: &mut Interrupt) -> Result<Booting> {
+fn start_reserved(ctx: &Ctx, mut reserved: Reserved, begin: &Begin, interrupt: &mut Interrupt) -> Result<Booting> {
     let Some(lock) = reserved.take_lock() else { return Err(Error::general("the domain is not locked")) };
-    let started = start(ctx, &reserved.name, &reserved.record, &lock, paused, interrupt);
+    let started = start(ctx, &reserved.name, &reserved.record, &lock, begin, interrupt);
     match &started {
         Ok(_) => reserved.hand_over(),
         Err(_) => {
@@ -106,17 +107,17 @@ fn start_reserved(ctx: &Ctx, mut reserved: Reserved, paused: bool, interrupt: &m
     started
 }
 
-/// Starts a reserved or shut-off domain's monitor and waits until its guest's init runs; with `paused` a guest with a kernel of its own is
-/// not let go on.
+/// Starts a reserved or shut-off domain's monitor and waits until its guest's init runs; `begin` is for
+/// guests with a kernel of their own.
 pub fn start(
     ctx: &Ctx,
     name: &Name,
     record: &Record,
     lock: &Lock,
-    paused: bool,
+    begin: &Begin,
     interrupt: &mut Interrupt,
 ) -> Result<Booting> {
-    let mut starter = spawn(&ctx.store, ctx.root.as_deref(), name, &record.uuid, lock, paused)?;
+    let mut starter = spawn(&ctx.store, ctx.root.as_deref(), name, &record.uuid, lock, begin)?;
     let event = starter.next(None, interrupt);
     match event {
         Ok(Some(Event::Started { domid })) => Ok(Booting {

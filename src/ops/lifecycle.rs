@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 
 use super::control::Line;
 use super::create::{self, Create, Created};
+use super::monitor::Begin;
 use super::{
-    Ctx, Error, Interrupt, Kind, Result, accel, facts, hexagon, inspect, interpreter, isolation, registry, reserve, sweep,
+    Ctx, Error, Interrupt, Kind, Result, accel, facts, hexagon, inspect, interpreter, isolation, registry, reserve,
+    sweep,
 };
 use crate::domain::{Accel, DomainRef, Name, State};
 use crate::monitor::{Event, How, Request};
@@ -226,8 +228,11 @@ pub fn start(ctx: &Ctx, domain: &DomainRef, how: Start) -> Result<Created> {
     if let Some(accel) = how.accel {
         domain.record.spec.accel = accel;
     }
+    // What its memory was is of no use once its disk has changed.
+    domain.record.saved = None;
+    let begin = if how.paused { Begin::Paused } else { Begin::Run };
     let ready = prepare_again(ctx, &mut domain);
-    let booting = ready.and_then(|()| create::start(ctx, &domain.name, &domain.record, &lock, how.paused, &mut interrupt));
+    let booting = ready.and_then(|()| create::start(ctx, &domain.name, &domain.record, &lock, &begin, &mut interrupt));
     let booting = match booting {
         Ok(booting) => booting,
         Err(e) => {

@@ -81,7 +81,8 @@ fn row(domain: &Domain) -> Row {
     let crashed = domain.state == State::ShutOff && record.ended.as_ref().is_some_and(|e| e.how == "crashed");
     let columns = if crashed { State::Crashed.columns() } else { domain.state.columns() };
     let own = record.hardware.as_ref().map(|_| record.spec.memory.unwrap_or(super::hexagon::MEMORY));
-    let memory = own.or(run.and_then(|r| r.cage.memory_limit().or_else(|| r.cage.memory_used()).or_else(|| pss(&r.cage))));
+    let memory =
+        own.or(run.and_then(|r| r.cage.memory_limit().or_else(|| r.cage.memory_used()).or_else(|| pss(&r.cage))));
     Row {
         name: domain.name.to_string(),
         domid: domain.domid(),

@@ -7,7 +7,9 @@ use std::ffi::OsString;
 use super::create::Create;
 use super::inspect::{self, Facts};
 use super::isolation::{self, Isolation};
-use super::{Ctx, Error, Interrupt, Kind, Result, accel, facts, hexagon, images, interpreter, provision, registry, sweep};
+use super::{
+    Ctx, Error, Interrupt, Kind, Result, accel, facts, hexagon, images, interpreter, provision, registry, sweep,
+};
 use crate::arch::{Profile, Profiles};
 use crate::domain::{Accel, Artifact, Backend, InitKind, Name, Spec, State};
 use crate::image::oci::Ask;
@@ -169,6 +171,7 @@ fn take_name(ctx: &Ctx, what: &Create, artifact: Artifact) -> Result<Reserved> {
         arch: String::new(),
         emulated: None,
         hardware: None,
+        saved: None,
         init: InitKind::default(),
         userns: false,
         building: true,
@@ -207,8 +210,13 @@ fn give_init(
 ) -> Result<Facts> {
     let artifact = &reserved.record.artifact;
     let uuid = &reserved.record.uuid;
-    let wish =
-        provision::Wish { mirror: what.mirror.as_deref(), credentials: !what.spec.no_credentials, uuid, isolation, kernel: false };
+    let wish = provision::Wish {
+        mirror: what.mirror.as_deref(),
+        credentials: !what.spec.no_credentials,
+        uuid,
+        isolation,
+        kernel: false,
+    };
     let Some(layer) = provision::provision(ctx, artifact, facts, profiles, &wish, interrupt)? else {
         return Err(cannot_boot(&artifact.label, facts));
     };

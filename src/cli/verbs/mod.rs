@@ -27,10 +27,13 @@ mod pause;
 mod profile;
 mod prune;
 mod pull;
+mod qemu_monitor_command;
 mod reboot;
 mod rename;
+mod restore;
 mod rmi;
 mod run;
+mod save;
 mod short;
 mod shutdown;
 mod start;
@@ -98,6 +101,8 @@ pub const ALL: &[Entry] = &[
     entry::<reboot::Reboot>(),
     entry::<pause::Pause>(),
     entry::<unpause::Unpause>(),
+    entry::<save::Save>(),
+    entry::<restore::Restore>(),
     entry::<new::New>(),
     entry::<start::Start>(),
     entry::<delete::Delete>(),
@@ -106,6 +111,7 @@ pub const ALL: &[Entry] = &[
     entry::<domname::Domname>(),
     entry::<uptime::Uptime>(),
     entry::<info::Info>(),
+    entry::<qemu_monitor_command::QemuMonitorCommand>(),
     entry::<pull::Pull>(),
     entry::<images::Images>(),
     entry::<inspect::Inspect>(),

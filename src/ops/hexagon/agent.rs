@@ -32,7 +32,10 @@ pub fn talk(ctx: &Ctx, domain: &Domain) -> Result<Agent> {
 fn order(command: &Command, input: Vec<u8>) -> Result<Exec> {
     let text = |word: &std::ffi::OsStr| {
         std::str::from_utf8(word.as_bytes()).map(str::to_owned).map_err(|_| {
-            Error::new(Kind::Usage, format!("the guest agent takes UTF-8 only, and '{}' is none", word.to_string_lossy()))
+            Error::new(
+                Kind::Usage,
+                format!("the guest agent takes UTF-8 only, and '{}' is none", word.to_string_lossy()),
+            )
         })
     };
     let mut words = vec!["-c".to_owned()];
@@ -53,7 +56,8 @@ fn order(command: &Command, input: Vec<u8>) -> Result<Exec> {
     for word in &command.words {
         words.push(text(word)?);
     }
-    let mut env = vec!["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned(), "HOME=/root".to_owned()];
+    let mut env =
+        vec!["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned(), "HOME=/root".to_owned()];
     for (name, value) in &command.env {
         env.push(format!("{}={}", text(name)?, text(value)?));
     }
@@ -72,7 +76,10 @@ pub fn exec(ctx: &Ctx, domain: &Domain, command: &Command, interrupt: &mut Inter
         let lost = |e| Error::general("cannot read stdin").because(e);
         io::stdin().take(INPUT + 1).read_to_end(&mut input).map_err(lost)?;
         if input.len() as u64 > INPUT {
-            return Err(Error::new(Kind::Usage, format!("stdin is too long for a guest agent: {} MiB at most", INPUT >> 20)));
+            return Err(Error::new(
+                Kind::Usage,
+                format!("stdin is too long for a guest agent: {} MiB at most", INPUT >> 20),
+            ));
         }
     }
     let (status, out, err) = run(ctx, domain, command, input, interrupt)?;
@@ -89,7 +96,9 @@ fn run(
     input: Vec<u8>,
     interrupt: &mut Interrupt,
 ) -> Result<(u8, Vec<u8>, Vec<u8>)> {
-    let failed = |e: &dyn std::fmt::Display| Error::general(format!("the guest agent of '{}' failed", domain.name)).because(e.to_string());
+    let failed = |e: &dyn std::fmt::Display| {
+        Error::general(format!("the guest agent of '{}' failed", domain.name)).because(e.to_string())
+    };
     let order = order(command, input)?;
     let mut agent = talk(ctx, domain)?;
     let pid = agent.exec(&order).map_err(|e| failed(&e))?;

@@ -21,7 +21,9 @@ use crate::sys::{fail, fs};
 const ROOM: u64 = 8 << 30;
 
 fn failed(record: &Record) -> impl Fn(&dyn std::fmt::Display) -> Error + '_ {
-    move |why| Error::new(Kind::Create, format!("cannot make a disk of '{}'", record.artifact.label)).because(why.to_string())
+    move |why| {
+        Error::new(Kind::Create, format!("cannot make a disk of '{}'", record.artifact.label)).because(why.to_string())
+    }
 }
 
 /// Makes the disk of a tree, with the domain's own identity in it, in the domain's directory. Errors: as mke2fs says; nothing is left.
@@ -38,7 +40,8 @@ pub fn of_tree(ctx: &Ctx, record: &Record, dir: &Path, hostname: &str) -> Result
     let (unfinished, file) = Unfinished::file(&path, 0o600).map_err(|e| why(&e))?;
     let identity = Identity { uuid: record.uuid.clone(), label: "root".into() };
     make::make(&file, root.fd(), &identity, record.spec.full.room.unwrap_or(ROOM)).map_err(|e| {
-        let error = Error::new(Kind::Create, format!("cannot make a disk of '{}'", record.artifact.label)).because(e.to_string());
+        let error = Error::new(Kind::Create, format!("cannot make a disk of '{}'", record.artifact.label))
+            .because(e.to_string());
         error.hint("free some space, or put the store elsewhere with --root")
     })?;
     unfinished.publish(&file, &path, true).map_err(|e| why(&e))?;

@@ -173,10 +173,9 @@ fn boot(start: &Start, dir: &Path) -> Boot {
             ramdisk: ramdisk.as_ref().map(|path| dir.join(path)),
             cmdline: cmdline.clone(),
         },
-        Start::Firmware { code, variables } => Boot::Firmware {
-            code: code.clone(),
-            variables: variables.as_ref().map(|_| dir.join("variables.fd")),
-        },
+        Start::Firmware { code, variables } => {
+            Boot::Firmware { code: code.clone(), variables: variables.as_ref().map(|_| dir.join("variables.fd")) }
+        }
         Start::Itself => Boot::Itself,
     }
 }
@@ -200,7 +199,10 @@ fn nics(spec: &Spec, hardware: &Hardware) -> std::result::Result<Vec<Nic>, Strin
     for (n, text) in spec.full.vifs.iter().enumerate() {
         let vif = VifSpec::parse(text)?;
         let mac = vif.mac.unwrap_or_else(|| mac(n));
-        let bridge = vif.bridge.clone().ok_or("a network interface without bridge= : leave vif out for one behind this host's address")?;
+        let bridge = vif
+            .bridge
+            .clone()
+            .ok_or("a network interface without bridge= : leave vif out for one behind this host's address")?;
         nics.push(Nic { mac, link: Link::Bridge { bridge, name: vif.vifname.clone() } });
     }
     Ok(nics)

@@ -11,6 +11,7 @@ pub mod agent;
 pub mod disk;
 pub mod machine;
 pub mod prepare;
+pub mod saving;
 pub mod verbs;
 
 /// The name of QEMU's control socket for verbs.

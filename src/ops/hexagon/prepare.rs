@@ -102,7 +102,8 @@ fn firmware(profile: &Profile, work: &Work<'_>) -> Result<Start> {
         return match profile.name.as_str() {
             "amd64" => Ok(Start::Itself),
             _ => {
-                let what = format!("no UEFI for {} is installed, and '{}' is a disk", profile.name, work.what.spec.image);
+                let what =
+                    format!("no UEFI for {} is installed, and '{}' is a disk", profile.name, work.what.spec.image);
                 let package = if profile.name == "riscv64" { "qemu-efi-riscv64" } else { "qemu-efi-aarch64" };
                 Err(Error::new(Kind::Create, what).hint(format!("apt-get install {package}")))
             }
@@ -162,7 +163,9 @@ fn of_tree(
             kernel: own && kernel.is_none(),
         };
         let layer = provision::provision(ctx, &record.artifact, found, work.profiles, &wish, interrupt)?;
-        let layer = layer.ok_or_else(|| Error::new(Kind::Create, format!("'{label}' holds no operating system, so it cannot boot")))?;
+        let layer = layer.ok_or_else(|| {
+            Error::new(Kind::Create, format!("'{label}' holds no operating system, so it cannot boot"))
+        })?;
         record.artifact.layers.push(layer);
         *found = facts::of(ctx, &record.artifact, work.profiles)?;
         (root, listing) = look(ctx, record)?;

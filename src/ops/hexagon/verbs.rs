@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::VERBS;
 use crate::backend::hexagon::qemu::qmp::{PATIENCE, Qmp};
-use crate::ops::{Ctx, Error, Result};
+use crate::domain::DomainRef;
+use crate::ops::{Ctx, Error, Result, sweep};
 use crate::store::domains::{Domain, Run};
 use crate::sys::sock;
 
@@ -15,6 +16,15 @@ const HEARING: Duration = Duration::from_secs(5);
 /// Whether a domain runs on QEMU.
 pub fn is_ours(domain: &Domain) -> bool {
     domain.run.as_ref().is_some_and(|run| run.backend == "qemu")
+}
+
+/// Errors: the domain shares the host's kernel, so there is nothing that could do this; `cannot` as in [`Error::state`].
+pub fn must_be_ours(domain: &Domain, cannot: &str) -> Result<()> {
+    if is_ours(domain) {
+        return Ok(());
+    }
+    let what = format!("domain '{}' shares this host's kernel: {cannot}", domain.name);
+    Err(Error::general(what).hint("pronto create --backend hexagon makes domains with a kernel of their own"))
 }
 
 /// A talk with a domain's QEMU. Errors: it hangs, or has just ended.
@@ -42,8 +52,22 @@ fn written(ctx: &Ctx, domain: &Domain, is: impl Fn(&Run) -> bool) {
     }
 }
 
+/// A running domain with a kernel of its own; `cannot` is said of one that has none.
+pub fn active(ctx: &Ctx, which: &DomainRef, cannot: &str) -> Result<Domain> {
+    crate::ops::need_root("this")?;
+    ctx.store.open()?;
+    sweep::sweep(ctx)?;
+    let domain = ctx.store.resolve(which)?.filter(|d| d.state.is_active());
+    let domain = domain.ok_or_else(|| Error::no_domain(which))?;
+    must_be_ours(&domain, cannot)?;
+    Ok(domain)
+}
+
 /// A line of QEMU's own monitor, and what it says.
-pub fn monitor_command(ctx: &Ctx, domain: &Domain, line: &str) -> Result<String> {
-    let failed = |e: &dyn std::fmt::Display| Error::general(format!("QEMU does not do that for '{}'", domain.name)).because(e.to_string());
+pub fn monitor_command(ctx: &Ctx, which: &DomainRef, line: &str) -> Result<String> {
+    let domain = &active(ctx, which, "it has no QEMU to talk to")?;
+    let failed = |e: &dyn std::fmt::Display| {
+        Error::general(format!("QEMU does not do that for '{}'", domain.name)).because(e.to_string())
+    };
     talk(ctx, domain)?.monitor(line).map_err(|e| failed(&e))
 }

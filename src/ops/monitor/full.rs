@@ -3,20 +3,22 @@
 //! them is heard as events. And QEMU never ends by itself when its guest does: it tells, and is told to quit.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{Seek, SeekFrom, Write};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::guest::{Text, text};
 use super::held::Held;
+use super::spawn::Begin;
 use crate::arch::Profile;
 use crate::backend::Launch;
 use crate::backend::hexagon::qemu::qmp::{Event, Qmp};
 use crate::backend::hexagon::qemu::verbs::{End, PANIC};
-use crate::backend::hexagon::qemu::{CONSOLE_ROOM, Channel, argv};
+use crate::backend::hexagon::qemu::{self, CONSOLE_ROOM, Channel, argv};
 use crate::domain::full::Executor;
 use crate::domain::{Action, Name};
 use crate::monitor::{Guest, How, Outcome, Started};
@@ -31,6 +33,8 @@ use crate::sys::{devices, fail, ns, process, sock};
 
 /// How long QEMU may take to say that it is there: it has to map the guest's memory and read its kernel.
 const GREETING: Duration = Duration::from_secs(60);
+/// How long the disk may take for a guest's memory.
+const RESTORING: Duration = Duration::from_secs(3600);
 /// How much of what the console showed last is looked at for words that stand at an end.
 const TAIL: usize = 256;
 
@@ -39,8 +43,8 @@ const TAIL: usize = 256;
 pub struct Full {
     held: Held,
     profile: Profile,
-    /// Whether the first run is to stand still until somebody lets it go on.
-    paused: bool,
+    /// How the first run begins.
+    begin: Begin,
     qmp: Option<Qmp>,
     /// How the guest ended by itself, when it has.
     end: Option<End>,
@@ -52,11 +56,11 @@ pub struct Full {
 
 impl Full {
     /// Takes a domain over. Errors: its directory is gone, or its architecture is not known any more.
-    pub fn new(store: Store, name: &Name, record: Record, lock: Lock, paused: bool) -> Text<Full> {
+    pub fn new(store: Store, name: &Name, record: Record, lock: Lock, begin: Begin) -> Text<Full> {
         let profiles = registry::profiles().map_err(text)?;
         let profile = profiles.find(&record.arch).map_err(text)?.clone();
         let held = Held::new(store, name, record, lock)?;
-        Ok(Full { held, profile, paused, qmp: None, end: None, tail: Vec::new(), asking: None })
+        Ok(Full { held, profile, begin, qmp: None, end: None, tail: Vec::new(), asking: None })
     }
 
     fn launch(&mut self) -> Text<Started> {
@@ -74,15 +78,29 @@ impl Full {
         setup.verbs = Some(Channel::Listening(verbs.as_raw_fd()));
         setup.agent = Some(Channel::Listening(agent.as_raw_fd()));
         setup.console = Channel::Connected(serial.as_raw_fd());
+        let begin = std::mem::take(&mut self.begin);
+        setup.incoming = matches!(begin, Begin::Restored { .. });
         let launch = argv::launch(&machine, &self.profile, &setup).map_err(text)?;
         fail::point("guest-start").map_err(text)?;
         let said = File::create(run_dir.join("qemu.log")).map_err(text)?;
-        let child = Child { launch, inherited: vec![theirs, serial, verbs, agent], said, cage: self.held.run.cage.clone() };
+        let child =
+            Child { launch, inherited: vec![theirs, serial, verbs, agent], said, cage: self.held.run.cage.clone() };
         let process = child.spawn().map_err(|e| format!("cannot start {}: {e}", hardware.program.display()))?;
         // Nothing has been written to the console yet, for no CPU runs: this once it is safe to wait.
-        let greeted = Qmp::greeted(qmp, GREETING).map_err(|e| last_words(&run_dir.join("qemu.log")).unwrap_or(text(e)))?;
+        let said = |e: qemu::Error| last_words(&run_dir.join("qemu.log")).unwrap_or(text(e));
+        let mut greeted = Qmp::greeted(qmp, GREETING).map_err(said)?;
+        if let Begin::Restored { state, at, .. } = &begin {
+            restore(&mut greeted, state, *at).map_err(|e| match e {
+                Ok(of_qemu) => said(of_qemu),
+                Err(of_file) => text(of_file),
+            })?;
+        }
         self.qmp = Some(greeted);
-        if !std::mem::take(&mut self.paused) {
+        if self.held.record.saved.take().is_some() {
+            // From here on its disk may change, so that no saved memory fits it.
+            self.held.store.write_record(&self.held.name()?, &self.held.record).map_err(text)?;
+        }
+        if matches!(begin, Begin::Run | Begin::Restored { paused: false, .. }) {
             self.send("cont", Value::Null)?;
         } else {
             self.held.run.paused = true;
@@ -140,10 +158,13 @@ impl Full {
 
     /// The guest has ended by itself.
     fn over(&mut self, end: End) -> Text<()> {
-        if end == End::Host || self.end.is_some() {
+        if self.end.is_some() {
             return Ok(());
         }
         self.end = Some(end);
+        if end == End::Host {
+            return Ok(());
+        }
         match (end, self.held.action(how(end))) {
             (_, Action::Preserve) => {
                 self.held.run.crashed = true;
@@ -186,8 +207,15 @@ fn how(end: End) -> &'static str {
     }
 }
 
+/// Has QEMU read a guest's memory, before anything of it runs. Errors: of the file; of QEMU.
+fn restore(qmp: &mut Qmp, state: &Path, at: u64) -> Result<(), Result<qemu::Error, std::io::Error>> {
+    let mut file = File::open(state).map_err(Err)?;
+    file.seek(SeekFrom::Start(at)).map_err(Err)?;
+    qmp.restore(&file, RESTORING).map_err(Ok)
+}
+
 /// QEMU says why it does not start on its stderr.
-fn last_words(path: &std::path::Path) -> Option<String> {
+fn last_words(path: &Path) -> Option<String> {
     let text = std::fs::read_to_string(path).ok()?;
     let line = text.lines().rev().find(|l| !l.trim().is_empty() && !l.contains("warning:"))?;
     Some(line.trim().to_owned())

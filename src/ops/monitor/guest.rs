@@ -221,10 +221,20 @@ impl Guest for Running {
         self.held.run.leader = leader;
         self.held.run.leader_start = ns::start_time(leader).unwrap_or_default();
         if let Some(by) = &self.held.record.emulated {
-            foreign::show_cpuinfo(&self.held.run, by, &self.held.path()?, self.ids.as_ref().map(|(_, mapping)| mapping));
+            foreign::show_cpuinfo(
+                &self.held.run,
+                by,
+                &self.held.path()?,
+                self.ids.as_ref().map(|(_, mapping)| mapping),
+            );
         }
         if let Some(by) = self.private().cloned() {
-            self.foreign.open_gate(&self.held.store, &by, &self.held.run, self.held.record.init == InitKind::Systemd)?;
+            self.foreign.open_gate(
+                &self.held.store,
+                &by,
+                &self.held.run,
+                self.held.record.init == InitKind::Systemd,
+            )?;
         }
         fail::point("run-record").map_err(text)?;
         if self.registered() {

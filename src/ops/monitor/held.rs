@@ -138,6 +138,7 @@ impl Held {
         if (orphan && current.building) || current.spec.rm {
             let _ = self.store.remove_domain(&name, &uuid);
         } else {
+            let how = if current.saved.is_some() && how == "destroyed" { "saved" } else { how };
             let ended = Some(Ended { when: now(), how: how.into() });
             let _ = self.store.write_record(&name, &Record { ended, ..current });
             let _ = self.store.remove_run(&uuid);

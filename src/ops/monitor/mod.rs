@@ -25,9 +25,9 @@ use crate::store::Store;
 use crate::sys::lock::{self, Lock};
 use crate::sys::{fail, sock};
 
-pub use spawn::{Starter, spawn};
+pub use spawn::{Begin, Starter, spawn};
 
-/// Runs a monitor: `__monitor ROOT NAME LOCK-FD STARTER-FD [paused]`. ROOT is empty for the machine's own store.
+/// Runs a monitor: `__monitor ROOT NAME LOCK-FD STARTER-FD BEGIN`. ROOT is empty for the machine's own store.
 pub fn main(words: &[OsString]) -> u8 {
     match serve(words) {
         Ok(()) => 0,
@@ -39,12 +39,13 @@ pub fn main(words: &[OsString]) -> u8 {
 }
 
 fn serve(words: &[OsString]) -> Result<(), String> {
-    let [root, name, lock, starter, paused] = words else { return Err("__monitor is not for users".into()) };
+    let [root, name, lock, starter, begin] = words else { return Err("__monitor is not for users".into()) };
     let store = Store::at((!root.is_empty()).then(|| Path::new(root)));
     let name = Name::new(&name.to_string_lossy()).map_err(|e| e.to_string())?;
     let lock = Lock::from_inherited(take(lock)?);
     let mut starter = UnixStream::from(take(starter)?);
-    let prepared = prepare(&store, &name, lock, !paused.is_empty());
+    let prepared =
+        prepare(&store, &name, lock, serde_json::from_str(&begin.to_string_lossy()).map_err(|e| e.to_string())?);
     match prepared {
         Ok((mut guest, listener, log)) => server::serve(guest.as_mut(), listener, log, starter),
         Err(why) => {
@@ -65,7 +66,7 @@ fn prepare(
     store: &Store,
     name: &Name,
     lock: Lock,
-    paused: bool,
+    begin: Begin,
 ) -> Result<(Box<dyn Guest>, std::os::unix::net::UnixListener, Log), String> {
     let domain = store.load(name.as_str()).map_err(|e| e.to_string())?.ok_or("the domain is gone")?;
     let run_dir = store.run_dir(&domain.record.uuid);
@@ -76,7 +77,7 @@ fn prepare(
     let record = domain.record;
     let guest: Box<dyn Guest> = match record.spec.backend {
         Backend::Nspawn => Box::new(guest::Running::new(store.clone(), name, record, lock)?),
-        Backend::Qemu => Box::new(full::Full::new(store.clone(), name, record, lock, paused)?),
+        Backend::Qemu => Box::new(full::Full::new(store.clone(), name, record, lock, begin)?),
         Backend::Xen => return Err("a Xen domain has no monitor of ours".into()),
     };
     Ok((guest, listener, log))

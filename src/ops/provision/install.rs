@@ -52,7 +52,9 @@ pub struct Job<'a> {
 
 /// Does it. Errors: [`Kind::Create`], with the last words of the command that failed; no process, mount or cgroup is left.
 pub fn install(ctx: &Ctx, job: Job<'_>, interrupt: &mut Interrupt) -> Result<()> {
-    let cannot = |what: &str| Error::new(Kind::Create, format!("cannot {what} to install {} in '{}'", job.recipe.goods, job.label));
+    let cannot = |what: &str| {
+        Error::new(Kind::Create, format!("cannot {what} to install {} in '{}'", job.recipe.goods, job.label))
+    };
     let claim = job.userns.then(|| ids::take(job.uuid)).transpose().map_err(|e| cannot("find ids").because(e))?;
     let mapping = claim.as_ref().map(|c| Mapping::of(c.range)).transpose();
     let ids = mapping.map_err(|e| cannot("make a user namespace").because(e))?;
@@ -69,7 +71,8 @@ pub fn install(ctx: &Ctx, job: Job<'_>, interrupt: &mut Interrupt) -> Result<()>
     let started = direct::start(plan);
     drop(back);
     let jail = started.map_err(|e| cannot("start a command").because(e.to_string()))?;
-    let step = ctx.report.begin(&format!("installing {} in {} by {}", job.recipe.goods, job.label, job.recipe.program), None);
+    let step =
+        ctx.report.begin(&format!("installing {} in {} by {}", job.recipe.goods, job.label, job.recipe.program), None);
     let begun = Instant::now();
     let mut output = Output { step: step.as_ref(), pending: Vec::new(), lines: VecDeque::new() };
     let status = attend(jail, interrupt, &mut output)?;

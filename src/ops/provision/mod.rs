@@ -96,13 +96,7 @@ fn finish(upper: &Path, recipe: &Recipe) -> std::io::Result<(u64, u64)> {
 }
 
 /// What is to be done, and the name of what comes of it. Errors: the image cannot be given an init.
-fn plan(
-    ctx: &Ctx,
-    artifact: &Artifact,
-    facts: &Facts,
-    profile: &Profile,
-    wish: &Wish<'_>,
-) -> Result<(Recipe, String)> {
+fn plan(ctx: &Ctx, artifact: &Artifact, facts: &Facts, profile: &Profile, wish: &Wish<'_>) -> Result<(Recipe, String)> {
     let failed = |e: std::io::Error| Error::new(Kind::Create, format!("cannot read '{}'", artifact.label)).because(e);
     let lowers = tree::lowers(&ctx.store, artifact)?;
     let tree = Overlay { lowers, ..Overlay::default() }.detached().map_err(failed)?;
@@ -123,7 +117,8 @@ fn plan(
 fn kernel(artifact: &Artifact, os: Option<&OsRelease>, profile: &Profile) -> Result<&'static [&'static str]> {
     let (id, like) = os.map(|os| (os.id.as_str(), os.id_like.as_str())).unwrap_or_default();
     kernel::packages(id, like, &profile.name).ok_or_else(|| {
-        let what = format!("'{}' has no kernel, and how it would get one for {} is not known", artifact.label, profile.name);
+        let what =
+            format!("'{}' has no kernel, and how it would get one for {} is not known", artifact.label, profile.name);
         Error::new(Kind::Create, what).hint("name one: kernel=FILE ramdisk=FILE")
     })
 }

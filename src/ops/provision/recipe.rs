@@ -249,7 +249,10 @@ fn zypper(kernel: Option<&[&str]>) -> Recipe {
         goods: goods(kernel),
         files: Vec::new(),
         env: vec![("LC_ALL", "C")],
-        commands: vec![command(LISTS, &["zypper", "--non-interactive", "refresh"]), command(install_step(kernel), &install)],
+        commands: vec![
+            command(LISTS, &["zypper", "--non-interactive", "refresh"]),
+            command(install_step(kernel), &install),
+        ],
         mirrored: false,
     }
 }

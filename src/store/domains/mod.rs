@@ -46,6 +46,9 @@ pub struct Record {
     pub building: bool,
     /// When it was created, in seconds since 1970.
     pub created: u64,
+    /// Which file holds its memory, when it was saved and has not run since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub saved: Option<String>,
     /// How its last run ended, if it has had one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<Ended>,
