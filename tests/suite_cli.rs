@@ -130,8 +130,9 @@ fn every_verb_of_xl_and_xm_is_a_verb_here() {
             }
         }
     }
-    let want =
-        "console create delete destroy domid domname info list new pause reboot rename shutdown start unpause uptime";
+    let want = "block-attach block-detach block-list console create delete destroy domid domname info list network-attach \
+                network-detach network-list new pause qemu-monitor-command reboot rename restore save shutdown start unpause \
+                uptime vcpu-list";
     ours.sort_unstable();
     assert_eq!(ours, names(want));
     assert!(place.has_no_store(), "a word that cannot be obeyed must not make a store");
@@ -377,7 +378,11 @@ fn usage_is_said_as_xl_says_it() {
             2,
             "pronto: --backend: 'bhyve' is no backend: nspawn (kaxon, kx), qemu, xen, hexagon (hx) or auto\n",
         ),
-        ("create a/b --backend kx backend=qemu", 2, "pronto: --backend and backend= say different things: give one of them\n"),
+        (
+            "create a/b --backend kx backend=qemu",
+            2,
+            "pronto: --backend and backend= say different things: give one of them\n",
+        ),
         (
             "create a/b --accel kvm",
             2,
@@ -762,7 +767,11 @@ fn what_is_wrong_in_a_file_is_said_with_its_place() {
     let place = Place::new();
     let small = "image = 'a/b'\n";
     for (text, code, says) in [
-        ("name = web\n", 1, "pronto: x.cfg:1:8: expected a value of 'name': a text in quotes, a number or a list, found 'web'"),
+        (
+            "name = web\n",
+            1,
+            "pronto: x.cfg:1:8: expected a value of 'name': a text in quotes, a number or a list, found 'web'",
+        ),
         ("name = 'x'\nmemory = 'lots'\n", 1, "pronto: x.cfg:2:10: memory: expected a size"),
         ("disk = [\n 'x',\n]\n", 1, "pronto: x.cfg:2:2: disk: no vdev"),
         ("image = 'a/b'\non_crash = 'preserve'", 1, "pronto: x.cfg:2:12: on_crash: 'preserve' needs a guest with"),
@@ -771,7 +780,11 @@ fn what_is_wrong_in_a_file_is_said_with_its_place() {
         ("image = 'a/b'\ndisk = [ '/a,raw,xvda' ]", 1, "pronto: x.cfg:2:8: disk: the disk xvda is made from the image"),
         ("name = 'x'\n", 1, "pronto: x.cfg: it has no image=, and neither kernel= nor disk=: there is nothing to boot"),
         ("backend = 'xen'\nimage = 'a/b'", 3, "pronto: the driver of a Xen host is not joined yet"),
-        ("accel = 'kvm'\nimage = 'a/b'", 1, "pronto: x.cfg:1:9: accel: kvm and tcg are for guests with a kernel of their own"),
+        (
+            "accel = 'kvm'\nimage = 'a/b'",
+            1,
+            "pronto: x.cfg:1:9: accel: kvm and tcg are for guests with a kernel of their own",
+        ),
     ] {
         config(&place, "x.cfg", text);
         let said = place.line("create -n x.cfg");
@@ -828,9 +841,8 @@ fn other_names_of_the_program() {
     let (kx, hx) = (place.dir.path().join("kx"), place.dir.path().join("hx"));
     symlink(BINARY, &kx).unwrap();
     symlink(BINARY, &hx).unwrap();
-    let run = |program: &Path, line: &str| {
-        place.run_with(program, &line.split_whitespace().collect::<Vec<_>>(), |_| {})
-    };
+    let run =
+        |program: &Path, line: &str| place.run_with(program, &line.split_whitespace().collect::<Vec<_>>(), |_| {});
     for program in [&kx, &hx] {
         let said = run(program, "--version");
         assert_eq!((said.code, said.out), (0, format!("pronto {}\n", env!("CARGO_PKG_VERSION"))));
@@ -859,7 +871,10 @@ fn other_names_of_the_program() {
     for line in ["a/b true", "run a/b true"] {
         let said = run(&hx, line);
         assert_eq!((said.code, said.out.as_str()), (125, ""), "{line}: {said:?}");
-        assert!(said.err.starts_with("pronto: one command runs in a guest that shares this host's kernel\n"), "{said:?}");
+        assert!(
+            said.err.starts_with("pronto: one command runs in a guest that shares this host's kernel\n"),
+            "{said:?}"
+        );
     }
     assert!(place.has_no_store());
 }

@@ -113,6 +113,7 @@ impl Guest {
             incoming: how == Start::Restored,
             throw_away: false,
             qmp: Channel::Connected(theirs.as_raw_fd()),
+            verbs: None,
             console: Channel::Connected(serial.as_raw_fd()),
             agent: Some(Channel::Path(dir.path().join("agent"))),
             taps: Vec::new(),

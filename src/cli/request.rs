@@ -213,9 +213,10 @@ fn accel(said: Option<Accelerator>, backend: Backend) -> Result<(Option<Accel>, 
         (Some(Accelerator::Native(accel)), _) => Err(format!(
             "'{accel}' is for guests that share this host's kernel (backend nspawn): here it is kvm or tcg"
         )),
-        (Some(Accelerator::Kvm | Accelerator::Tcg), _) => Err(
-            "kvm and tcg are for guests with a kernel of their own (backend qemu): here it is off, tools or build".to_owned(),
-        ),
+        (Some(Accelerator::Kvm | Accelerator::Tcg), _) => {
+            Err("kvm and tcg are for guests with a kernel of their own (backend qemu): here it is off, tools or build"
+                .to_owned())
+        }
     }
 }
 

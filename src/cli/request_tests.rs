@@ -101,7 +101,12 @@ fn what_does_not_go_together_is_refused() {
     let port = || vec![crate::cli::choices::publish("80:80").unwrap()];
     let cases: Vec<(GuestOptions, MachineOptions, &[&str], &str)> = vec![
         (accel(Accelerator::Kvm), shared(), &["a/b"], "--accel: kvm and tcg are for guests with a kernel of their own"),
-        (none(), shared(), &["a/b", "accel=tcg"], "'accel=tcg': accel: kvm and tcg are for guests with a kernel of their own"),
+        (
+            none(),
+            shared(),
+            &["a/b", "accel=tcg"],
+            "'accel=tcg': accel: kvm and tcg are for guests with a kernel of their own",
+        ),
         (accel(Accelerator::Native(Accel::Build)), qemu(), &["a/b"], "--accel: 'build' is for guests that share"),
         (none(), MachineOptions { publish: port(), ..shared() }, &["a/b"], "--publish needs a guest with a kernel of"),
         (none(), MachineOptions { cmdline: Some("x".into()), ..shared() }, &["a/b"], "--cmdline needs a guest with a"),
@@ -118,7 +123,12 @@ fn what_does_not_go_together_is_refused() {
             "--publish: with --network none",
         ),
         (none(), MachineOptions { publish: port(), ..qemu() }, &["a/b", "vif=['bridge=x']"], "--publish: a guest on a"),
-        (none(), qemu(), &["a/b", "disk=['/a,raw,xvda']"], "'disk=['/a,raw,xvda']': disk: the disk xvda is made from the image"),
+        (
+            none(),
+            qemu(),
+            &["a/b", "disk=['/a,raw,xvda']"],
+            "'disk=['/a,raw,xvda']': disk: the disk xvda is made from the image",
+        ),
         (
             none(),
             MachineOptions { disks: vec!["/a,qed,xvdb".into()], ..shared() },

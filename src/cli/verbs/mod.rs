@@ -3,6 +3,9 @@
 
 mod arch;
 mod binfmt;
+mod block_attach;
+mod block_detach;
+mod block_list;
 mod cache;
 mod completions;
 mod console;
@@ -22,6 +25,9 @@ mod info;
 mod inspect;
 mod list;
 mod logs;
+mod network_attach;
+mod network_detach;
+mod network_list;
 mod new;
 mod pause;
 mod profile;
@@ -40,6 +46,7 @@ mod start;
 mod tag;
 mod unpause;
 mod uptime;
+mod vcpu_list;
 mod verify;
 mod version;
 
@@ -111,6 +118,13 @@ pub const ALL: &[Entry] = &[
     entry::<domname::Domname>(),
     entry::<uptime::Uptime>(),
     entry::<info::Info>(),
+    entry::<vcpu_list::VcpuList>(),
+    entry::<block_list::BlockList>(),
+    entry::<block_attach::BlockAttach>(),
+    entry::<block_detach::BlockDetach>(),
+    entry::<network_list::NetworkList>(),
+    entry::<network_attach::NetworkAttach>(),
+    entry::<network_detach::NetworkDetach>(),
     entry::<qemu_monitor_command::QemuMonitorCommand>(),
     entry::<pull::Pull>(),
     entry::<images::Images>(),

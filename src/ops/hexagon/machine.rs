@@ -99,7 +99,7 @@ pub fn host_arch() -> &'static str {
 }
 
 /// A network interface's address of Xen's own, as xl makes one.
-fn address() -> String {
+pub fn address() -> String {
     let random = crate::store::domains::new_uuid();
     let byte = |at: usize| random.get(at..at + 2).unwrap_or("00").to_owned();
     format!("00:16:3e:{:02x}:{}:{}", u8::from_str_radix(&byte(0), 16).unwrap_or(0) & 0x7f, byte(2), byte(4))
@@ -206,6 +206,11 @@ fn nics(spec: &Spec, hardware: &Hardware) -> std::result::Result<Vec<Nic>, Strin
         nics.push(Nic { mac, link: Link::Bridge { bridge, name: vif.vifname.clone() } });
     }
     Ok(nics)
+}
+
+/// How the host's end of an interface is called, as xl has it.
+pub fn tap_name(domid: u32, n: usize) -> String {
+    format!("vif{domid}.{n}")
 }
 
 /// What is decided about each run, but for its sockets.

@@ -8,6 +8,7 @@
 //! ```
 
 pub mod agent;
+pub mod devices;
 pub mod disk;
 pub mod machine;
 pub mod prepare;

@@ -18,6 +18,7 @@ use crate::arch::Profile;
 use crate::backend::Launch;
 use crate::backend::hexagon::qemu::qmp::{Event, Qmp};
 use crate::backend::hexagon::qemu::verbs::{End, PANIC};
+use crate::backend::hexagon::{Link, Nic};
 use crate::backend::hexagon::qemu::{self, CONSOLE_ROOM, Channel, argv};
 use crate::domain::full::Executor;
 use crate::domain::{Action, Name};
@@ -29,7 +30,7 @@ use crate::store::domains::Record;
 use crate::sys::cgroup::{Cage, Limits};
 use crate::sys::lock::Lock;
 use crate::sys::process::Tool;
-use crate::sys::{devices, fail, ns, process, sock};
+use crate::sys::{devices, fail, ns, process, sock, tap};
 
 /// How long QEMU may take to say that it is there: it has to map the guest's memory and read its kernel.
 const GREETING: Duration = Duration::from_secs(60);
@@ -78,13 +79,19 @@ impl Full {
         setup.verbs = Some(Channel::Listening(verbs.as_raw_fd()));
         setup.agent = Some(Channel::Listening(agent.as_raw_fd()));
         setup.console = Channel::Connected(serial.as_raw_fd());
+        let mut inherited = vec![theirs, serial, verbs, agent];
+        for (n, nic) in machine.nics.iter().enumerate() {
+            let tap = self.tap(n, nic)?;
+            setup.taps.push(tap.as_ref().map(AsRawFd::as_raw_fd));
+            inherited.extend(tap);
+        }
         let begin = std::mem::take(&mut self.begin);
         setup.incoming = matches!(begin, Begin::Restored { .. });
         let launch = argv::launch(&machine, &self.profile, &setup).map_err(text)?;
         fail::point("guest-start").map_err(text)?;
         let said = File::create(run_dir.join("qemu.log")).map_err(text)?;
         let child =
-            Child { launch, inherited: vec![theirs, serial, verbs, agent], said, cage: self.held.run.cage.clone() };
+            Child { launch, inherited, said, cage: self.held.run.cage.clone() };
         let process = child.spawn().map_err(|e| format!("cannot start {}: {e}", hardware.program.display()))?;
         // Nothing has been written to the console yet, for no CPU runs: this once it is safe to wait.
         let said = |e: qemu::Error| last_words(&run_dir.join("qemu.log")).unwrap_or(text(e));
@@ -109,6 +116,14 @@ impl Full {
         self.held.run.leader_start = ns::start_time(process.pid.as_raw()).unwrap_or_default();
         self.held.write_run()?;
         Ok(Started { process, pty: console.into(), notify: None, domid: self.held.run.domid })
+    }
+
+    /// The host's end of an interface on a bridge.
+    fn tap(&self, n: usize, nic: &Nic) -> Text<Option<OwnedFd>> {
+        let Link::Bridge { bridge, name } = &nic.link else { return Ok(None) };
+        let name = name.clone().unwrap_or_else(|| hexagon::machine::tap_name(self.held.run.domid, n));
+        let made = tap::on_bridge(&name, bridge).map_err(|e| format!("cannot make the network interface {name}: {e}"))?;
+        Ok(Some(made.0))
     }
 
     fn send(&mut self, command: &str, arguments: Value) -> Text<()> {
@@ -226,6 +241,10 @@ impl Guest for Full {
         (self.qmp, self.end, self.asking) = (None, None, None);
         self.tail.clear();
         self.held.begin("qemu")?;
+        // What was plugged in or out meanwhile stays so.
+        if let Some(current) = self.held.name().ok().and_then(|name| self.held.store.load(name.as_str()).ok().flatten()) {
+            self.held.record = current.record;
+        }
         let kvm = self.held.record.hardware.as_ref().is_some_and(|h| h.executor == Executor::Kvm);
         let more = if kvm { vec![devices::Rule::open(devices::Kind::Char, 10, 232, false)] } else { Vec::new() };
         self.held.make_cage(&Limits { devices: more.clone(), ..Limits::default() }, &more)?;

@@ -167,7 +167,7 @@ mod tests {
 
     fn apt(mirror: Option<&str>) -> Recipe {
         let os = OsRelease { version_codename: "bookworm".into(), ..OsRelease::default() };
-        recipe::recipe(Some(&os), &|path| path == "/usr/bin/apt-get", mirror).unwrap()
+        recipe::recipe(Some(&os), &|path| path == "/usr/bin/apt-get", mirror, None).unwrap()
     }
 
     #[test]

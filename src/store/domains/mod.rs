@@ -343,6 +343,8 @@ pub(super) mod tests {
             },
             arch: "arm64".into(),
             emulated: None,
+            hardware: None,
+            saved: None,
             init: InitKind::default(),
             userns: false,
             building: true,

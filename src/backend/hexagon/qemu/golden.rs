@@ -52,6 +52,7 @@ fn setup(machine: &Machine) -> Setup {
         incoming: false,
         throw_away: false,
         qmp: Channel::Connected(10),
+        verbs: Some(Channel::Listening(12)),
         console: Channel::Listening(11),
         agent: Some(Channel::Path("/run/a,b".into())),
         taps: Vec::new(),
@@ -87,6 +88,8 @@ fn arm64() {
 -boot strict=on,menu=off
 -chardev socket,id=qmp,fd=10,server=off
 -mon chardev=qmp,mode=control
+-chardev socket,id=verbs,fd=12,server=on,wait=off
+-mon chardev=verbs,mode=control
 -chardev socket,id=console,fd=11,server=on,wait=off
 -serial chardev:console
 -chardev socket,id=agent,path=/run/a,,b,server=on,wait=off
