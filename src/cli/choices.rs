@@ -56,7 +56,7 @@ pub fn accelerator(text: &str) -> Result<Accelerator, String> {
         "kvm" => Ok(Accelerator::Kvm),
         "tcg" => Ok(Accelerator::Tcg),
         _ => native(text).map(Accelerator::Native).map_err(|_| {
-            format!("'{text}' is no way to run a guest faster: off, tools, build, or kvm, tcg for one with a kernel of its own")
+            format!("'{text}' is no way to run a guest faster: off, tools or build; kvm or tcg for one with a kernel of its own")
         }),
     }
 }
@@ -147,7 +147,7 @@ mod tests {
     fn both_meanings_of_accel() {
         assert_eq!(accelerator("kvm"), Ok(Accelerator::Kvm));
         assert_eq!(accelerator("build"), Ok(Accelerator::Native(Accel::Build)));
-        assert!(accelerator("fast").unwrap_err().contains("kvm, tcg"));
+        assert!(accelerator("fast").unwrap_err().contains("kvm or tcg"));
         assert_eq!(no_accel("off"), Ok(Accel::Off));
         assert!(no_accel("build").is_err() && no_accel("kvm").is_err());
     }
