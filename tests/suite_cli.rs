@@ -784,7 +784,7 @@ fn what_is_wrong_in_a_file_is_said_with_its_place() {
         ("image = 'a/b'\nvif = [ '' ]", 1, "pronto: x.cfg:2:9: vif: expected bridge="),
         ("image = 'a/b'\ndisk = [ '/a,raw,xvda' ]", 1, "pronto: x.cfg:2:8: disk: the disk xvda is made from the image"),
         ("name = 'x'\n", 1, "pronto: x.cfg: it has no image=, and neither kernel= nor disk=: there is nothing to boot"),
-        ("backend = 'xen'\nimage = 'a/b'", 3, "pronto: the driver of a Xen host is not joined yet"),
+        ("backend = 'xen'\nimage = 'a/b'", 3, "pronto: x.cfg:1:11: the driver of a Xen host is not joined yet"),
         (
             "accel = 'kvm'\nimage = 'a/b'",
             1,

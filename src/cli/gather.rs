@@ -26,13 +26,6 @@ pub struct Words {
     pub config: Config,
 }
 
-impl Words {
-    /// An image, and nothing else.
-    pub fn image(image: OsString) -> Words {
-        Words { image: Some(image), ..Words::default() }
-    }
-}
-
 /// Sorts and reads them. `file` is what `-f` names. Errors: two images or files, a file that cannot be read, a wrong or unknown key.
 pub fn gather(
     verb: &str,
@@ -97,6 +90,7 @@ fn read(path: &OsStr, report: &dyn Report) -> Result<Config, Failure> {
 }
 
 /// A message of the reader's, with the exit code for where it stands.
+#[expect(clippy::needless_pass_by_value, reason = "map_err hands it over")]
 pub fn told(error: xlcfg::Error) -> Failure {
     let line = format!("pronto: {error}");
     match &*error.place.source {

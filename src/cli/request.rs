@@ -2,6 +2,7 @@
 //! but an option and a word that contradict each other are an error, since neither is the later one. Paths are made absolute, since the guest's
 //! monitor works from elsewhere; a disk's target is not, for xl takes a relative one as below `/dev`.
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 
 use super::described::{self, Described, described};
@@ -22,7 +23,7 @@ use crate::ops::{self, Kind};
 /// told. Errors: what was said contradicts itself, or cannot be done.
 pub fn request(
     verb: &str,
-    words: Words,
+    words: &Words,
     name: Option<String>,
     options: GuestOptions,
     machine: MachineOptions,
@@ -34,13 +35,13 @@ pub fn request(
         front.talk.warn(&unheeded.to_string());
     }
     let said = described(&words.config, backend).map_err(gather::told)?;
-    let image = image(verb, &words, &said, &machine)?;
+    let image = image(verb, words, &said, &machine)?;
     make(&words.config, (name, image, backend), (options, machine), said, front)
 }
 
 /// What `run` and the short form are asked for: one command, in a guest that shares this host's kernel.
 pub fn one_command(
-    words: Words,
+    image: &OsStr,
     name: Option<String>,
     options: GuestOptions,
     front: &Front,
@@ -52,14 +53,8 @@ pub fn one_command(
             help: None,
         });
     }
-    let image = guest::image_text(&words.image.clone().unwrap_or_default())?;
-    make(
-        &words.config,
-        (name, image, Backend::Nspawn),
-        (options, MachineOptions::default()),
-        Described::default(),
-        front,
-    )
+    let made = (name, guest::image_text(image)?, Backend::Nspawn);
+    make(&Config::default(), made, (options, MachineOptions::default()), Described::default(), front)
 }
 
 /// What is said of one key by an option and by the configuration.

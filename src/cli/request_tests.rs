@@ -24,7 +24,7 @@ fn asked(
     front: &Front,
 ) -> Result<Create, Failure> {
     let words = gather::gather("create", None, words.iter().map(OsString::from).collect(), &Quiet)?;
-    request("create", words, name.map(str::to_owned), options, machine, front)
+    request("create", &words, name.map(str::to_owned), options, machine, front)
 }
 
 fn failure(options: GuestOptions, machine: MachineOptions, words: &[&str]) -> (String, u8) {
@@ -156,13 +156,12 @@ fn without_an_image() {
 #[test]
 fn one_command_shares_the_kernel() {
     let (_dir, mut front) = front("");
-    let words = || Words::image("a/b".into());
-    let made = one_command(words(), None, GuestOptions::default(), &front).unwrap();
+    let made = one_command("a/b".as_ref(), None, GuestOptions::default(), &front).unwrap();
     assert_eq!((made.spec.backend, made.spec.image.as_str()), (Backend::Nspawn, "a/b"));
     front.globals.called = Some(BackendChoice::Hexagon);
-    let failure = one_command(words(), None, GuestOptions::default(), &front).unwrap_err();
+    let failure = one_command("a/b".as_ref(), None, GuestOptions::default(), &front).unwrap_err();
     assert!(failure.code(true) == 125 && failure.lines()[0].contains("shares this host's kernel"));
     let tcg = GuestOptions { accel: Some(Accelerator::Tcg), ..GuestOptions::default() };
     front.globals.called = Some(BackendChoice::Kaxon);
-    assert!(one_command(words(), None, tcg, &front).is_err());
+    assert!(one_command("a/b".as_ref(), None, tcg, &front).is_err());
 }

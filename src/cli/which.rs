@@ -6,7 +6,7 @@ use super::front::Globals;
 use super::gather;
 use super::guest::MachineOptions;
 use crate::domain::Backend;
-use crate::domain::xlcfg::{BackendChoice, Config};
+use crate::domain::xlcfg::{BackendChoice, Config, Place};
 use crate::ops::{self, Kind};
 
 /// Decides. Errors: what was said contradicts itself, or there is no driver for it.
@@ -25,12 +25,13 @@ pub fn backend(config: &Config, machine: &MachineOptions, globals: &Globals) -> 
         },
         (option, key) => option.or(key),
     };
-    driver(choice, owns_kernel(config, machine))
+    let place = config.get("backend").filter(|_| key == Some(BackendChoice::Xen)).map(|entry| entry.value.place());
+    driver(choice, owns_kernel(config, machine), place)
 }
 
 /// The same for what takes no keys.
 pub fn of_options(globals: &Globals) -> Result<Backend, Failure> {
-    driver(option(None, globals)?, false)
+    driver(option(None, globals)?, false, None)
 }
 
 /// What the options say, and the name that the program was called by.
@@ -64,13 +65,15 @@ pub fn owns_kernel(config: &Config, machine: &MachineOptions) -> bool {
     options || config.get("kernel").is_some() || listed("disk") || listed("vif")
 }
 
-fn driver(choice: Option<BackendChoice>, owns_kernel: bool) -> Result<Backend, Failure> {
+/// `place` is where a key says so.
+fn driver(choice: Option<BackendChoice>, owns_kernel: bool, place: Option<&Place>) -> Result<Backend, Failure> {
     match choice {
         Some(BackendChoice::Kaxon) => Ok(Backend::Nspawn),
         Some(BackendChoice::Hexagon | BackendChoice::Qemu) => Ok(Backend::Qemu),
         None | Some(BackendChoice::Auto) => Ok(if owns_kernel { Backend::Qemu } else { Backend::Nspawn }),
         Some(BackendChoice::Xen) => {
-            let error = ops::Error::new(Kind::Create, "the driver of a Xen host is not joined yet");
+            let at = place.map(|place| format!("{place}: ")).unwrap_or_default();
+            let error = ops::Error::new(Kind::Create, format!("{at}the driver of a Xen host is not joined yet"));
             Err(error.hint("leave 'xen' out: --backend qemu makes guests with a kernel of their own").into())
         }
     }

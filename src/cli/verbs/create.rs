@@ -82,7 +82,7 @@ impl Verb for Create {
         let front = front.hushed(self.quiet);
         let words = gather::gather(Self::NAME, self.file, self.words, &front.talk)?;
         let access = std::mem::take(&mut self.options.access);
-        let mut what = request::request(Self::NAME, words, self.name, self.options, self.machine, &front)?;
+        let mut what = request::request(Self::NAME, &words, self.name, self.options, self.machine, &front)?;
         what.replace = self.replace;
         what.keep = self.keep;
         what.timeout = self.timeout;

@@ -50,7 +50,7 @@ impl Verb for New {
         let front = front.hushed(self.quiet);
         let words = gather::gather(Self::NAME, self.file, self.words, &front.talk)?;
         let access = std::mem::take(&mut self.options.access);
-        let mut what = request::request(Self::NAME, words, self.name, self.options, self.machine, &front)?;
+        let mut what = request::request(Self::NAME, &words, self.name, self.options, self.machine, &front)?;
         what.replace = self.replace;
         what.wait = false;
         if self.dry_run || front.globals.dry_run {

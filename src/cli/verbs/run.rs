@@ -10,7 +10,6 @@ use clap::builder::OsStringValueParser;
 use super::Verb;
 use crate::cli::failure::{Failure, Outcome};
 use crate::cli::front::Front;
-use crate::cli::gather::Words;
 use crate::cli::{guest, request, words};
 use crate::ops::{self, Ctx};
 
@@ -54,7 +53,7 @@ impl Verb for Run {
         }
         let env = std::mem::take(&mut self.options.env);
         let access = std::mem::take(&mut self.options.access);
-        let mut what = request::one_command(Words::image(image), self.name, self.options, front)?;
+        let mut what = request::one_command(&image, self.name, self.options, front)?;
         what.timeout = self.timeout;
         what.spec.rm = true;
         let command = self.how.command(words, env);

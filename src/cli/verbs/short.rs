@@ -5,7 +5,6 @@ use std::ffi::OsString;
 
 use crate::cli::failure::{Failure, Outcome};
 use crate::cli::front::Front;
-use crate::cli::gather::Words;
 use crate::cli::guest::{self, CommandOptions, GuestOptions};
 use crate::cli::request;
 use crate::ops;
@@ -22,7 +21,7 @@ pub fn short_form(front: &Front, mut words: Vec<OsString>) -> Outcome {
             help: None,
         });
     }
-    let mut what = request::one_command(Words::image(image), None, GuestOptions::default(), front)?;
+    let mut what = request::one_command(&image, None, GuestOptions::default(), front)?;
     what.spec.rm = true;
     let command = CommandOptions::default().command(words, Vec::new());
     let ctx = front.ctx("IMAGE COMMAND")?;
