@@ -197,7 +197,7 @@ pub fn detach_nic(ctx: &Ctx, which: &DomainRef, wanted: &str) -> Result<()> {
 }
 
 /// Writes down what a domain has from now on. A reboot reads it again.
-fn change(ctx: &Ctx, domain: &Domain, with: impl FnOnce(&mut Record)) -> Result<()> {
+pub(super) fn change(ctx: &Ctx, domain: &Domain, with: impl FnOnce(&mut Record)) -> Result<()> {
     let mut record = ctx.store.load(domain.name.as_str())?.map_or_else(|| domain.record.clone(), |d| d.record);
     with(&mut record);
     Ok(ctx.store.write_record(&domain.name, &record)?)

@@ -283,6 +283,11 @@ impl Guest for Full {
 
     fn ready(&mut self) -> Text<()> {
         fail::point("ready").map_err(text)?;
+        // One that may get more memory began with all of it.
+        let spec = &self.held.record.spec;
+        if let Some(memory) = spec.memory.filter(|memory| spec.maxmem.is_some_and(|most| most > *memory)) {
+            self.send("balloon", json!({"value": memory}))?;
+        }
         self.held.run.ready = true;
         self.held.write_run()
     }
