@@ -94,7 +94,13 @@ fn base_of(ctx: &Ctx, record: &Record) -> Result<Option<(PathBuf, u64)>> {
 
 /// What starts a disk: the kernel that the user names; UEFI, where the disk has something for it; a kernel of its own; or what a PC does by
 /// itself. Errors: none of them.
-fn of_disk(ctx: &Ctx, record: &Record, profile: &Profile, work: &Work<'_>, (base, offset): (&Path, u64)) -> Result<Start> {
+fn of_disk(
+    ctx: &Ctx,
+    record: &Record,
+    profile: &Profile,
+    work: &Work<'_>,
+    (base, offset): (&Path, u64),
+) -> Result<Start> {
     let label = &record.artifact.label;
     let failed = |e: std::io::Error| Error::new(Kind::Create, format!("cannot read '{label}'")).because(e);
     let layout = disk::layout(base, offset).map_err(failed)?;

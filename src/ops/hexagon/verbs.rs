@@ -104,7 +104,8 @@ pub fn trigger(ctx: &Ctx, which: &DomainRef, what: Trigger) -> Result<()> {
 pub fn dump_core(ctx: &Ctx, which: &DomainRef, path: &Path) -> Result<()> {
     let domain = &active(ctx, which, "its processes are this host's: gcore writes the core of one")?;
     let cannot = |e: &dyn std::fmt::Display| {
-        Error::general(format!("cannot write the memory of '{}' to {}", domain.name, path.display())).because(e.to_string())
+        Error::general(format!("cannot write the memory of '{}' to {}", domain.name, path.display()))
+            .because(e.to_string())
     };
     unfinished::sweep(path);
     let (unfinished, file) = Unfinished::file(path, 0o600).map_err(|e| cannot(&e))?;
@@ -124,7 +125,9 @@ pub fn set_memory(ctx: &Ctx, which: &DomainRef, bytes: u64) -> Result<()> {
         let what = format!("'{}' has {} MiB at most", domain.name, most >> 20);
         return Err(Error::general(what).hint("say maxmem= when the domain is made"));
     }
-    let cannot = |e: &dyn std::fmt::Display| Error::general(format!("cannot change the memory of '{}'", domain.name)).because(e.to_string());
+    let cannot = |e: &dyn std::fmt::Display| {
+        Error::general(format!("cannot change the memory of '{}'", domain.name)).because(e.to_string())
+    };
     talk(ctx, domain)?.balloon(bytes).map_err(|e| cannot(&e))?;
     super::devices::change(ctx, domain, |record| {
         record.spec.maxmem = Some(most);
