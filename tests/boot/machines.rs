@@ -15,7 +15,7 @@ use crate::common::run::{Out, Run, have};
 use crate::common::{eventually, secs, skip};
 
 cases! {
-    Together: a_machine_has_xls_verbs, a_guest_goes_on_where_it_was_saved, ends_are_told_apart, what_machines_cannot;
+    Together: a_machine_has_xls_verbs, a_card_starts_with_another_kernel, a_guest_goes_on_where_it_was_saved, ends_are_told_apart, what_machines_cannot;
 }
 
 /// How long a boot may take on a busy machine.
@@ -49,8 +49,13 @@ fn qemu(pronto: &Pronto, name: &str) -> i32 {
 fn a_machine_has_xls_verbs() {
     let pronto = create("m", &["memory=512", "vcpus=2"]);
     let row = pronto.row("m").unwrap();
-    assert_eq!((row["backend"].as_str(), row["vcpus"].as_u64(), row["memory_mib"].as_u64()), (Some("qemu"), Some(2), Some(512)));
-    let said = exec(pronto, "m", "uname -m; nproc; systemctl is-system-running; systemctl --failed --no-legend; hostname").ok();
+    assert_eq!(
+        (row["backend"].as_str(), row["vcpus"].as_u64(), row["memory_mib"].as_u64()),
+        (Some("qemu"), Some(2), Some(512))
+    );
+    let said =
+        exec(pronto, "m", "uname -m; nproc; systemctl is-system-running; systemctl --failed --no-legend; hostname")
+            .ok();
     assert_eq!(said.text(), "aarch64\n2\nrunning\nm\n");
     exec(pronto, "m", "echo out; echo err >&2; exit 7").exits(7).prints("out").says("err");
     pronto.run(["exec", "m", "--", "no-such-program"]).exits(127);
@@ -69,7 +74,8 @@ fn a_machine_has_xls_verbs() {
 
     // Its time stands still while it is paused.
     let count = "cat /run/count";
-    exec(pronto, "m", "nohup sh -c 'i=0; while :; do echo $((i+=1)) >/run/count; sleep 0.1; done' >/dev/null 2>&1 &").ok();
+    exec(pronto, "m", "nohup sh -c 'i=0; while :; do echo $((i+=1)) >/run/count; sleep 0.1; done' >/dev/null 2>&1 &")
+        .ok();
     pronto.run(["pause", "m"]).ok();
     assert_eq!((pronto.state("m"), pronto.row("m").unwrap()["columns"].as_str()), ("paused".into(), Some("--p---")));
     pronto.run(["exec", "m", "--", "true"]).exits(1).says("pronto unpause m");
@@ -79,7 +85,11 @@ fn a_machine_has_xls_verbs() {
     assert!(exec(pronto, "m", count).ok().text().trim().parse::<u32>().is_ok());
 
     let cpus = pronto.run(["vcpu-list", "m"]).ok().text();
-    assert!(cpus.lines().count() == 3 && cpus.starts_with("Name                                ID  VCPU   CPU State   Time(s)"), "{cpus}");
+    assert!(
+        cpus.lines().count() == 3
+            && cpus.starts_with("Name                                ID  VCPU   CPU State   Time(s)"),
+        "{cpus}"
+    );
     disks(pronto);
     pronto.run(["qemu-monitor-command", "m", "info", "name"]).ok().prints("m");
     let links = pronto.run(["network-list", "m"]).ok().text();
@@ -105,7 +115,9 @@ fn disks(pronto: &Pronto) {
     pronto.run(["block-attach", "m", "/no/such.img,raw,xvdb,rw"]).exits(1).says("/no/such.img");
     pronto.run(["block-attach", "m", &words]).ok();
     pronto.run(["block-attach", "m", &words]).exits(1).says("has a disk 'xvdb' already");
-    exec(pronto, "m", "for i in 1 2 3 4 5 6 7 8 9; do test -b /dev/vdb && break; sleep 1; done; head -c 5 /dev/vdb").ok().prints("hello");
+    exec(pronto, "m", "for i in 1 2 3 4 5 6 7 8 9; do test -b /dev/vdb && break; sleep 1; done; head -c 5 /dev/vdb")
+        .ok()
+        .prints("hello");
     let listed = pronto.run(["block-list", "m"]).ok().text();
     assert!(listed.contains("\n51712 ") && listed.contains("\n51728 "), "{listed}");
     pronto.run(["block-detach", "m", "xvda"]).exits(1).says("is the root");
@@ -114,10 +126,52 @@ fn disks(pronto: &Pronto) {
     pronto.run(["block-attach", "m", &words]).ok();
 }
 
+/// Raspberry Pi OS's layout, whose own kernel is for its boards, on a kernel that is given. Its disk is as it is: partitions, fstab and all.
+fn a_card_starts_with_another_kernel() {
+    let pronto = create("k", &["memory=512"]);
+    let dir = scratch("card");
+    for name in ["kernel", "ramdisk"] {
+        std::fs::copy(pronto.root().join("domains/k").join(name), dir.join(name)).unwrap();
+    }
+    end(pronto, "k");
+    let image = super::disks::card(&dir);
+    let words = ["create", "--name", "k", "--backend", "hx", "--arch", "arm64", "--no-wait"];
+    let without = pronto.cmd(words).arg(&image).run().exits(3);
+    assert!(
+        without.err().contains("has no kernel for another machine") && without.err().contains("kernel=FILE"),
+        "{without}"
+    );
+    assert_eq!(pronto.state("k"), "absent");
+    let (kernel, ramdisk) = (dir.join("kernel"), dir.join("ramdisk"));
+    let options = ["--kernel".as_ref(), kernel.as_os_str(), "--ramdisk".as_ref(), ramdisk.as_os_str()];
+    pronto.cmd(words).args(options).arg(&image).arg("memory=512").run().ok();
+    let mut pty = Pty::start(pronto.cmd(["console", "k"]), 30, 90);
+    // The image has a service that asks for a user on the console before anybody may log in.
+    pty.expect("User configuration dialog", BOOT);
+    pty.send("pi\r");
+    pty.expect("login: ", BOOT);
+    pty.send("root\r");
+    pty.expect("# ", secs(60));
+    pty.send("findmnt -no SOURCE /; findmnt -no SOURCE /boot/firmware; echo a$((1+1))b\r");
+    let shown = pty.expect("a2b", secs(30));
+    assert!(shown.contains("/dev/vda2"), "{shown}");
+    pty.send(b"\x1d");
+    pty.wait(secs(5));
+    pronto.run(["exec", "k", "--", "true"]).exits(1).says("no guest agent");
+    pronto.run(["reboot", "k"]).exits(1).says("no guest agent");
+    pronto.cmd(["shutdown", "-w", "--timeout", "60", "k"]).limit(secs(120)).run().ok();
+    pronto.run(["delete", "k"]).ok();
+}
+
 fn a_guest_goes_on_where_it_was_saved() {
     let pronto = create("s", &["memory=512"]);
     let file = scratch("saved").join("s.save");
-    exec(pronto, "s", "nohup sh -c 'i=0; while :; do i=$((i+1)); echo $i >/run/count; sleep 0.1; done' >/dev/null 2>&1 & sleep 3").ok();
+    exec(
+        pronto,
+        "s",
+        "nohup sh -c 'i=0; while :; do i=$((i+1)); echo $i >/run/count; sleep 0.1; done' >/dev/null 2>&1 & sleep 3",
+    )
+    .ok();
     let number = || exec(pronto, "s", "cat /run/count").ok().text().trim().parse::<u64>().unwrap();
     let (before, id) = (number(), pronto.domid("s"));
     // A full disk harms nobody.
@@ -143,7 +197,12 @@ fn a_guest_goes_on_where_it_was_saved() {
 fn ends_are_told_apart() {
     let pronto = create("e", &["memory=512", "on_crash=preserve"]);
     // Its kernel panics: it stays to be looked at.
-    exec(pronto, "e", "echo 1 >/proc/sys/kernel/sysrq; nohup sh -c 'sleep 1; echo c >/proc/sysrq-trigger' >/dev/null 2>&1 &").ok();
+    exec(
+        pronto,
+        "e",
+        "echo 1 >/proc/sys/kernel/sysrq; nohup sh -c 'sleep 1; echo c >/proc/sysrq-trigger' >/dev/null 2>&1 &",
+    )
+    .ok();
     pronto.until_state("e", "crashed", secs(60));
     assert_eq!(pronto.row("e").unwrap()["columns"], "---sc-");
     pronto.run(["destroy", "e"]).ok();
@@ -161,7 +220,9 @@ fn ends_are_told_apart() {
     pronto.until_state("e", "shut-off", secs(20));
     // It does not listen.
     let pronto = restart("e");
-    exec(pronto, "e", "systemctl mask --now --runtime qemu-guest-agent.service systemd-logind.service >/dev/null 2>&1").status.code();
+    exec(pronto, "e", "systemctl mask --now --runtime qemu-guest-agent.service systemd-logind.service >/dev/null 2>&1")
+        .status
+        .code();
     let begun = std::time::Instant::now();
     pronto.cmd(["shutdown", "-w", "--timeout", "5", "e"]).limit(secs(60)).run().ok();
     assert!(begun.elapsed() >= secs(5), "it was killed when its time was up");

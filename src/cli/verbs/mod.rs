@@ -16,6 +16,7 @@ mod destroy;
 mod doctor;
 mod domid;
 mod domname;
+mod dump_core;
 mod exec;
 mod export;
 mod help;
@@ -25,6 +26,7 @@ mod info;
 mod inspect;
 mod list;
 mod logs;
+mod mem_set;
 mod network_attach;
 mod network_detach;
 mod network_list;
@@ -44,6 +46,7 @@ mod short;
 mod shutdown;
 mod start;
 mod tag;
+mod trigger;
 mod unpause;
 mod uptime;
 mod vcpu_list;
@@ -119,6 +122,9 @@ pub const ALL: &[Entry] = &[
     entry::<uptime::Uptime>(),
     entry::<info::Info>(),
     entry::<vcpu_list::VcpuList>(),
+    entry::<mem_set::MemSet>(),
+    entry::<trigger::Trigger>(),
+    entry::<dump_core::DumpCore>(),
     entry::<block_list::BlockList>(),
     entry::<block_attach::BlockAttach>(),
     entry::<block_detach::BlockDetach>(),

@@ -23,10 +23,14 @@ impl Verb for NetworkList {
 
     fn run(self, front: &Front) -> Outcome {
         let ctx = front.ctx(Self::NAME)?;
-        let header = "Idx BE Mac Addr.         handle state evt-ch   tx-/rx-ring-ref BE-path                       ".to_owned();
+        let header =
+            "Idx BE Mac Addr.         handle state evt-ch   tx-/rx-ring-ref BE-path                       ".to_owned();
         let rows = devices::interfaces(&ctx, &self.domain)?.into_iter().map(|row| {
             let index = row.index;
-            format!("{index:<3} {:<2} {:<17} {index:<6} {:<5} {:<6}   {:>5}/{:<9} {}", 0, row.mac, 4, -1, -1, -1, row.link)
+            format!(
+                "{index:<3} {:<2} {:<17} {index:<6} {:<5} {:<6}   {:>5}/{:<9} {}",
+                0, row.mac, 4, -1, -1, -1, row.link
+            )
         });
         output::lines(std::iter::once(header).chain(rows))?;
         Ok(0)

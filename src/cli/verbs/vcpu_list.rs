@@ -29,9 +29,16 @@ impl Verb for VcpuList {
         for domain in &self.domains {
             all.extend(devices::vcpus(&ctx, Some(domain))?);
         }
-        let header = "Name                                ID  VCPU   CPU State   Time(s) Affinity (Hard / Soft)".to_owned();
+        let header =
+            "Name                                ID  VCPU   CPU State   Time(s) Affinity (Hard / Soft)".to_owned();
         let rows = all.into_iter().map(|cpu| {
-            let state = if cpu.paused { "--p" } else if cpu.runs { "r--" } else { "-b-" };
+            let state = if cpu.paused {
+                "--p"
+            } else if cpu.runs {
+                "r--"
+            } else {
+                "-b-"
+            };
             format!(
                 "{:<32} {:>5} {:>5} {:>4}   {state} {:>9.1}  all / all",
                 cpu.name, cpu.domid, cpu.index, cpu.cpu, cpu.seconds

@@ -1,6 +1,7 @@
 //! Disks, network interfaces and CPUs of a running guest: seen, brought and taken. What a newcomer would get wrong: what is brought stays over a reboot, as in xl,
 //! so it is written down with the domain; and taking away is a request, which a guest that uses the disk does not grant.
 
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use super::{machine, verbs};
@@ -97,11 +98,12 @@ pub fn attach_block(ctx: &Ctx, which: &DomainRef, words: &[String]) -> Result<()
     if taken {
         return Err(Error::general(format!("'{}' has a disk '{}' already", domain.name, disk.vdev)));
     }
-    if let Some(Err(e)) = disk.source.as_ref().map(std::fs::metadata) {
-        return Err(Error::general(format!("cannot attach {}", spec.target.unwrap_or_default())).because(e));
-    }
-    let cannot = |e: &dyn std::fmt::Display| Error::general(format!("cannot attach '{}' to '{}'", disk.vdev, domain.name)).because(e.to_string());
-    verbs::talk(ctx, &domain)?.attach_disk(&disk, domain.record.spec.rm).map_err(|e| cannot(&e))?;
+    let cannot = |e: &dyn std::fmt::Display| {
+        Error::general(format!("cannot attach '{}' to '{}'", disk.vdev, domain.name)).because(e.to_string())
+    };
+    let files = machine::open(std::slice::from_ref(&disk)).map_err(|e| cannot(&e))?;
+    let file = files.first().map(|(_, file)| file.as_fd());
+    verbs::talk(ctx, &domain)?.attach_disk(&disk, domain.record.spec.rm, file).map_err(|e| cannot(&e))?;
     change(ctx, &domain, |record| record.spec.full.disks.push(texts.join(",")))
 }
 
@@ -111,12 +113,15 @@ pub fn detach_block(ctx: &Ctx, which: &DomainRef, wanted: &str) -> Result<()> {
     let disks = described(ctx, &domain)?.disks;
     let by = |disk: &&Disk| disk.vdev == wanted || wanted.parse() == Ok(number(&disk.vdev));
     let Some(disk) = disks.iter().find(by) else {
-        return Err(Error::general(format!("'{}' has no disk '{wanted}'", domain.name)).hint(format!("pronto block-list {}", domain.name)));
+        return Err(Error::general(format!("'{}' has no disk '{wanted}'", domain.name))
+            .hint(format!("pronto block-list {}", domain.name)));
     };
     if disk.source == disks[0].source {
         return Err(Error::general(format!("'{}' is the root of '{}'", disk.vdev, domain.name)));
     }
-    let cannot = |e: &dyn std::fmt::Display| Error::general(format!("cannot detach '{}' from '{}'", disk.vdev, domain.name)).because(e.to_string());
+    let cannot = |e: &dyn std::fmt::Display| {
+        Error::general(format!("cannot detach '{}' from '{}'", disk.vdev, domain.name)).because(e.to_string())
+    };
     verbs::talk(ctx, &domain)?.detach_disk(disk, PATIENCE).map_err(|e| cannot(&e))?;
     let is = |text: &String| DiskSpec::parse(&[text.as_str()]).is_ok_and(|spec| spec.vdev == disk.vdev);
     change(ctx, &domain, |record| record.spec.full.disks.retain(|text| !is(text)))
@@ -155,14 +160,19 @@ pub fn attach_nic(ctx: &Ctx, which: &DomainRef, words: &[String]) -> Result<()> 
     let changed = Domain { record, ..domain.clone() };
     let nics = described(ctx, &changed)?.nics;
     let n = nics.len() - 1;
-    let cannot = |e: &dyn std::fmt::Display| Error::general(format!("cannot attach a network interface to '{}'", domain.name)).because(e.to_string());
+    let cannot = |e: &dyn std::fmt::Display| {
+        Error::general(format!("cannot attach a network interface to '{}'", domain.name)).because(e.to_string())
+    };
     let tap = match &nics[n].link {
-        Link::Bridge { bridge, .. } => Some(tap::on_bridge(&tap_name(&spec, &domain, n), bridge).map_err(|e| cannot(&e))?.0),
+        Link::Bridge { bridge, .. } => {
+            Some(tap::on_bridge(&tap_name(&spec, &domain, n), bridge).map_err(|e| cannot(&e))?.0)
+        }
         Link::User { .. } => None,
     };
     let tap = tap.as_ref().map(std::os::fd::AsFd::as_fd);
     verbs::talk(ctx, &domain)?.attach_nic(&nics[n], n, tap).map_err(|e| cannot(&e))?;
-    let (vifs, macs) = (changed.record.spec.full.vifs.clone(), changed.record.hardware.map(|h| h.macs).unwrap_or_default());
+    let (vifs, macs) =
+        (changed.record.spec.full.vifs.clone(), changed.record.hardware.map(|h| h.macs).unwrap_or_default());
     change(ctx, &domain, |record| {
         record.spec.full.vifs = vifs;
         record.spec.network = Network::Host;
@@ -184,9 +194,13 @@ pub fn detach_nic(ctx: &Ctx, which: &DomainRef, wanted: &str) -> Result<()> {
     let row = all.iter().find(|row| row.mac == wanted || wanted.parse() == Ok(row.index));
     let row = row.ok_or_else(|| Error::general(format!("'{}' has no network interface '{wanted}'", domain.name)))?;
     if row.index + 1 != all.len() {
-        return Err(Error::general("the last network interface has to go first, or the others would change their numbers"));
+        return Err(Error::general(
+            "the last network interface has to go first, or the others would change their numbers",
+        ));
     }
-    let cannot = |e: &dyn std::fmt::Display| Error::general(format!("cannot detach '{wanted}' from '{}'", domain.name)).because(e.to_string());
+    let cannot = |e: &dyn std::fmt::Display| {
+        Error::general(format!("cannot detach '{wanted}' from '{}'", domain.name)).because(e.to_string())
+    };
     verbs::talk(ctx, &domain)?.detach_nic(row.index, PATIENCE).map_err(|e| cannot(&e))?;
     change(ctx, &domain, |record| {
         record.spec.full.vifs.pop();
@@ -197,7 +211,7 @@ pub fn detach_nic(ctx: &Ctx, which: &DomainRef, wanted: &str) -> Result<()> {
 }
 
 /// Writes down what a domain has from now on. A reboot reads it again.
-fn change(ctx: &Ctx, domain: &Domain, with: impl FnOnce(&mut Record)) -> Result<()> {
+pub(super) fn change(ctx: &Ctx, domain: &Domain, with: impl FnOnce(&mut Record)) -> Result<()> {
     let mut record = ctx.store.load(domain.name.as_str())?.map_or_else(|| domain.record.clone(), |d| d.record);
     with(&mut record);
     Ok(ctx.store.write_record(&domain.name, &record)?)
@@ -231,7 +245,8 @@ pub fn vcpus(ctx: &Ctx, which: Option<&DomainRef>) -> Result<Vec<Vcpu>> {
 
 /// Of a thread's line in /proc: the time that it has used, whether it runs, and where. Source: proc_pid_stat(5).
 fn used(stat: &str) -> (f64, bool, u32) {
-    let fields: Vec<&str> = stat.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().collect()).unwrap_or_default();
+    let fields: Vec<&str> =
+        stat.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().collect()).unwrap_or_default();
     let number = |at: usize| fields.get(at).and_then(|word| word.parse::<u32>().ok()).unwrap_or_default();
     let ticks = f64::from(number(11)) + f64::from(number(12));
     (ticks / 100.0, fields.first() == Some(&"R"), number(36))

@@ -9,6 +9,8 @@ use std::path::Path;
 
 use super::DISK;
 use crate::image::disk::make::{self, Identity};
+use crate::image::disk::table::Role;
+use crate::image::disk::{gpt, mbr};
 use crate::ops::monitor::personal;
 use crate::ops::{Ctx, Error, Kind, Result, tree};
 use crate::store::domains::Record;
@@ -51,6 +53,28 @@ pub fn of_tree(ctx: &Ctx, record: &Record, dir: &Path, hostname: &str) -> Result
     }
     step.done(&format!("made a disk of {} ({:.1} s)", record.artifact.label, begun.elapsed().as_secs_f64()));
     Ok(())
+}
+
+/// What of an image's partitions matters to who starts it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Layout {
+    /// The number of the root's partition; none: the disk has no table.
+    pub root: Option<u32>,
+    /// Whether there is something for UEFI.
+    pub esp: bool,
+}
+
+/// Reads a disk's table; `offset` is where its root begins. Errors: as read(2), or a damaged table.
+pub fn layout(path: &Path, offset: u64) -> io::Result<Layout> {
+    let image = File::open(path)?;
+    let damaged = |why| io::Error::new(io::ErrorKind::InvalidData, why);
+    let table = match gpt::read(&image).map_err(damaged)? {
+        Some(table) => Some(table),
+        None => mbr::read(&image).map_err(damaged)?,
+    };
+    let all = table.unwrap_or_default();
+    let root = all.iter().find(|part| part.start == offset).map(|part| part.number);
+    Ok(Layout { root, esp: all.iter().any(|part| part.role == Role::Esp) })
 }
 
 /// A copy-on-write disk over an image's own, of its size or, where more room is asked for, so much larger. Errors: as qemu-img says.

@@ -2,6 +2,8 @@
 //! by the command that makes or starts the domain, and written down; the monitor, which may start the guest again at any time, only
 //! does as is written.
 
+use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -213,6 +215,20 @@ pub fn tap_name(domid: u32, n: usize) -> String {
     format!("vif{domid}.{n}")
 }
 
+/// Opens the files of disks, which QEMU inherits: it has no right to open any by itself. Errors: as open(2), with the path.
+pub fn open(disks: &[Disk]) -> std::result::Result<Vec<(PathBuf, OwnedFd)>, String> {
+    let mut files = Vec::new();
+    for disk in disks {
+        let Some(path) = &disk.source else { continue };
+        let base = disk.base.as_ref().map(|base| (base.source.clone(), true));
+        for (path, read_only) in std::iter::once((path.clone(), disk.read_only || disk.cdrom)).chain(base) {
+            let opened = File::options().read(true).write(!read_only).open(&path);
+            files.push((path.clone(), opened.map_err(|e| format!("{}: {e}", path.display()))?.into()));
+        }
+    }
+    Ok(files)
+}
+
 /// What is decided about each run, but for its sockets.
 pub fn setup(record: &Record, hardware: &Hardware, profile: &Profile) -> std::result::Result<Setup, String> {
     Ok(Setup {
@@ -229,6 +245,7 @@ pub fn setup(record: &Record, hardware: &Hardware, profile: &Profile) -> std::re
         verbs: None,
         console: Channel::Connected(-1),
         agent: None,
+        files: Vec::new(),
         taps: Vec::new(),
     })
 }

@@ -48,9 +48,9 @@ pub fn prepare(ctx: &Ctx, record: &mut Record, found: Facts, work: &Work<'_>, in
     // Before anything is fetched or made for nothing.
     machine::program(profile)?;
     let (start, base) = match base_of(ctx, record)? {
-        Some(base) => {
+        Some((base, offset)) => {
             disk::over(record, &base, work.dir)?;
-            (firmware(profile, work)?, Some(base))
+            (of_disk(ctx, record, profile, work, (&base, offset))?, Some(base))
         }
         None => (of_tree(ctx, record, &mut found, (profile, work), interrupt)?, None),
     };
@@ -84,31 +84,52 @@ fn profile<'a>(facts: &Facts, profiles: &'a Profiles, label: &str) -> Result<&'a
     })
 }
 
-/// The file of an image that is a disk.
-fn base_of(ctx: &Ctx, record: &Record) -> Result<Option<PathBuf>> {
+/// The file of an image that is a disk, and where its root begins in it.
+fn base_of(ctx: &Ctx, record: &Record) -> Result<Option<(PathBuf, u64)>> {
     let Some(Layer::Stored(key)) = record.artifact.layers.last() else { return Ok(None) };
     let meta = layers::meta(&ctx.store, key)?;
-    Ok(meta.and_then(|meta| meta.disk).map(|_| ctx.store.layer(key).join(layers::DISK)))
+    let volume = meta.and_then(|meta| meta.disk);
+    Ok(volume.map(|volume| (ctx.store.layer(key).join(layers::DISK), volume.offset)))
 }
 
-/// What starts a disk: UEFI where it is installed, else what a PC does by itself.
-fn firmware(profile: &Profile, work: &Work<'_>) -> Result<Start> {
-    let full = &work.what.spec.full;
-    if let Some(kernel) = &full.kernel {
-        return given(kernel, work, profile, None);
+/// What starts a disk: the kernel that the user names; UEFI, where the disk has something for it; a kernel of its own; or what a PC does by
+/// itself. Errors: none of them.
+fn of_disk(
+    ctx: &Ctx,
+    record: &Record,
+    profile: &Profile,
+    work: &Work<'_>,
+    (base, offset): (&Path, u64),
+) -> Result<Start> {
+    let label = &record.artifact.label;
+    let failed = |e: std::io::Error| Error::new(Kind::Create, format!("cannot read '{label}'")).because(e);
+    let layout = disk::layout(base, offset).map_err(failed)?;
+    let root = layout.root.map_or_else(|| "/dev/vda".to_owned(), |number| format!("/dev/vda{number}"));
+    let words = format!("root={root} rw console={}", profile.qemu_system.console);
+    if let Some(kernel) = &work.what.spec.full.kernel {
+        return given(kernel, work, words);
     }
     let installed = profile.qemu_system.firmware.iter().map(Path::new).find(|path| path.exists());
-    let Some(code) = installed else {
-        return match profile.name.as_str() {
-            "amd64" => Ok(Start::Itself),
-            _ => {
-                let what =
-                    format!("no UEFI for {} is installed, and '{}' is a disk", profile.name, work.what.spec.image);
-                let package = if profile.name == "riscv64" { "qemu-efi-riscv64" } else { "qemu-efi-aarch64" };
-                Err(Error::new(Kind::Create, what).hint(format!("apt-get install {package}")))
-            }
-        };
-    };
+    if let Some(code) = installed.filter(|_| layout.esp) {
+        return firmware(code, work);
+    }
+    let (tree, listing) = look(ctx, record)?;
+    match (kernel::find(&listing), profile.name.as_str()) {
+        (Some(kernel), _) => own(&tree, &kernel, work, words).map_err(failed),
+        (None, "amd64") => Ok(Start::Itself),
+        _ if layout.esp => {
+            let what = format!("'{label}' is started by UEFI, and none for {} is installed", profile.name);
+            let package = if profile.name == "riscv64" { "qemu-efi-riscv64" } else { "qemu-efi-aarch64" };
+            Err(Error::new(Kind::Create, what).hint(format!("apt-get install {package}")))
+        }
+        _ => {
+            let what = format!("'{label}' is started by a board's own firmware, and has no kernel for another machine");
+            Err(Error::new(Kind::Create, what).hint("name one: kernel=FILE ramdisk=FILE"))
+        }
+    }
+}
+
+fn firmware(code: &Path, work: &Work<'_>) -> Result<Start> {
     let variables = PathBuf::from(code.to_string_lossy().replace("_CODE", "_VARS"));
     let variables = Some(variables).filter(|path| path != code && path.exists());
     if let Some(from) = &variables {
@@ -118,8 +139,21 @@ fn firmware(profile: &Profile, work: &Work<'_>) -> Result<Start> {
     Ok(Start::Firmware { code: code.to_owned(), variables })
 }
 
+/// A kernel of the image's own, copied. Errors: as open(2), write(2).
+fn own(tree: &Root, kernel: &Kernel, work: &Work<'_>, words: String) -> std::io::Result<Start> {
+    disk::take(tree, &kernel.image, &work.dir.join(KERNEL))?;
+    if let Some(path) = &kernel.ramdisk {
+        disk::take(tree, path, &work.dir.join(RAMDISK))?;
+    }
+    Ok(Start::Kernel {
+        kernel: KERNEL.into(),
+        ramdisk: kernel.ramdisk.as_ref().map(|_| RAMDISK.into()),
+        cmdline: work.what.spec.full.cmdline.clone().unwrap_or(words),
+    })
+}
+
 /// A kernel that the user names. It is copied, since the domain must start when the file is gone.
-fn given(kernel: &Path, work: &Work<'_>, profile: &Profile, uuid: Option<&str>) -> Result<Start> {
+fn given(kernel: &Path, work: &Work<'_>, words: String) -> Result<Start> {
     let full = &work.what.spec.full;
     let copy = |from: &Path, name: &str| {
         disk::take_host(from, &work.dir.join(name))
@@ -128,17 +162,6 @@ fn given(kernel: &Path, work: &Work<'_>, profile: &Profile, uuid: Option<&str>) 
     };
     let image = copy(kernel, KERNEL)?;
     let ramdisk = full.ramdisk.as_deref().map(|path| copy(path, RAMDISK)).transpose()?;
-    let known = Kernel {
-        image: KERNEL.into(),
-        ramdisk: ramdisk.as_ref().map(|_| RAMDISK.into()),
-        version: String::new(),
-        words: Vec::new(),
-    };
-    let console = &profile.qemu_system.console;
-    let words = match uuid {
-        Some(uuid) => kernel::words(&known, uuid, console),
-        None => format!("console={console}"),
-    };
     Ok(Start::Kernel { kernel: image, ramdisk, cmdline: full.cmdline.clone().unwrap_or(words) })
 }
 
@@ -151,16 +174,16 @@ fn of_tree(
 ) -> Result<Start> {
     let label = record.artifact.label.clone();
     let failed = |e: std::io::Error| Error::new(Kind::Create, format!("cannot read '{label}'")).because(e);
-    let own = work.what.spec.full.kernel.is_none();
+    let looked_for = work.what.spec.full.kernel.is_none();
     let (mut root, mut listing) = look(ctx, record)?;
     let mut kernel = kernel::find(&listing);
-    if (own && kernel.is_none()) || found.init.is_none() {
+    if (looked_for && kernel.is_none()) || found.init.is_none() {
         let wish = provision::Wish {
             mirror: work.what.mirror.as_deref(),
             credentials: !work.what.spec.no_credentials,
             uuid: &record.uuid,
             isolation: work.isolation,
-            kernel: own && kernel.is_none(),
+            kernel: looked_for && kernel.is_none(),
         };
         let layer = provision::provision(ctx, &record.artifact, found, work.profiles, &wish, interrupt)?;
         let layer = layer.ok_or_else(|| {
@@ -174,19 +197,16 @@ fn of_tree(
     if !AGENTS.iter().any(|path| root.exists(path)) {
         ctx.report.note(&format!("'{label}' has no guest agent: exec, cp and reboot cannot reach into it"));
     }
+    let console = &profile.qemu_system.console;
     let start = match (&work.what.spec.full.kernel, kernel) {
-        (Some(path), _) => given(path, work, profile, Some(&record.uuid))?,
+        (Some(path), _) => {
+            let ramdisk = work.what.spec.full.ramdisk.as_ref().map(|_| RAMDISK.into());
+            let known = Kernel { image: KERNEL.into(), ramdisk, version: String::new(), words: Vec::new() };
+            given(path, work, kernel::words(&known, &record.uuid, console))?
+        }
         (None, Some(kernel)) => {
-            disk::take(&root, &kernel.image, &work.dir.join(KERNEL)).map_err(failed)?;
-            if let Some(path) = &kernel.ramdisk {
-                disk::take(&root, path, &work.dir.join(RAMDISK)).map_err(failed)?;
-            }
-            let words = kernel::words(&kernel, &record.uuid, &profile.qemu_system.console);
-            Start::Kernel {
-                kernel: KERNEL.into(),
-                ramdisk: kernel.ramdisk.as_ref().map(|_| RAMDISK.into()),
-                cmdline: work.what.spec.full.cmdline.clone().unwrap_or(words),
-            }
+            let words = kernel::words(&kernel, &record.uuid, console);
+            own(&root, &kernel, work, words).map_err(failed)?
         }
         (None, None) => {
             let error = Error::new(Kind::Create, format!("'{label}' has no kernel"));

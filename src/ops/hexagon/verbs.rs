@@ -1,6 +1,8 @@
 //! Verbs that reach QEMU itself, over the control socket that is for them. What a newcomer would get wrong: who has stopped a guest knows it before
 //! the monitor has heard of it and written it down; so the verb waits for that, for the next one reads what is written.
 
+use std::os::fd::AsFd;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::VERBS;
@@ -9,9 +11,12 @@ use crate::domain::DomainRef;
 use crate::ops::{Ctx, Error, Result, sweep};
 use crate::store::domains::{Domain, Run};
 use crate::sys::sock;
+use crate::sys::unfinished::{self, Unfinished};
 
 /// How long the monitor may take to hear what QEMU has done.
 const HEARING: Duration = Duration::from_secs(5);
+/// How long the disk may take for a guest's memory.
+const DUMPING: Duration = Duration::from_secs(3600);
 
 /// Whether a domain runs on QEMU.
 pub fn is_ours(domain: &Domain) -> bool {
@@ -70,4 +75,62 @@ pub fn monitor_command(ctx: &Ctx, which: &DomainRef, line: &str) -> Result<Strin
         Error::general(format!("QEMU does not do that for '{}'", domain.name)).because(e.to_string())
     };
     talk(ctx, domain)?.monitor(line).map_err(|e| failed(&e))
+}
+
+/// What can be pulled in a machine (xl's `trigger`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trigger {
+    /// An interrupt that cannot be masked.
+    Nmi,
+    /// The reset button: the guest is not asked.
+    Reset,
+    /// The power button.
+    Power,
+}
+
+/// Pulls it. Errors: as QEMU says; not every machine has everything.
+pub fn trigger(ctx: &Ctx, which: &DomainRef, what: Trigger) -> Result<()> {
+    let domain = &active(ctx, which, "it has no buttons")?;
+    let mut qmp = talk(ctx, domain)?;
+    let done = match what {
+        Trigger::Nmi => qmp.call("inject-nmi", serde_json::Value::Null).map(drop),
+        Trigger::Reset => qmp.reset(),
+        Trigger::Power => qmp.powerdown(),
+    };
+    done.map_err(|e| Error::general(format!("cannot do that to '{}'", domain.name)).because(e.to_string()))
+}
+
+/// Writes a guest's memory as an ELF core, while it stands still. Errors: the file; as QEMU says. No half of a file is left.
+pub fn dump_core(ctx: &Ctx, which: &DomainRef, path: &Path) -> Result<()> {
+    let domain = &active(ctx, which, "its processes are this host's: gcore writes the core of one")?;
+    let cannot = |e: &dyn std::fmt::Display| {
+        Error::general(format!("cannot write the memory of '{}' to {}", domain.name, path.display()))
+            .because(e.to_string())
+    };
+    unfinished::sweep(path);
+    let (unfinished, file) = Unfinished::file(path, 0o600).map_err(|e| cannot(&e))?;
+    let step = ctx.report.begin(&format!("writing the memory of {}", domain.name), None);
+    talk(ctx, domain)?.dump(file.as_fd(), DUMPING).map_err(|e| cannot(&e))?;
+    unfinished.publish(&file, path, true).map_err(|e| cannot(&e))?;
+    step.done(&format!("wrote the memory of {}", domain.name));
+    Ok(())
+}
+
+/// Asks a guest to keep so many bytes of memory and give back the rest; it may get them again. Errors: more than its machine has.
+pub fn set_memory(ctx: &Ctx, which: &DomainRef, bytes: u64) -> Result<()> {
+    let domain = &active(ctx, which, "memory= is said when it is made")?;
+    let spec = &domain.record.spec;
+    let most = spec.maxmem.unwrap_or(0).max(spec.memory.unwrap_or(super::MEMORY));
+    if bytes > most {
+        let what = format!("'{}' has {} MiB at most", domain.name, most >> 20);
+        return Err(Error::general(what).hint("say maxmem= when the domain is made"));
+    }
+    let cannot = |e: &dyn std::fmt::Display| {
+        Error::general(format!("cannot change the memory of '{}'", domain.name)).because(e.to_string())
+    };
+    talk(ctx, domain)?.balloon(bytes).map_err(|e| cannot(&e))?;
+    super::devices::change(ctx, domain, |record| {
+        record.spec.maxmem = Some(most);
+        record.spec.memory = Some(bytes);
+    })
 }

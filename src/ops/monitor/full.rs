@@ -4,22 +4,25 @@
 
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
+use nix::sched::CloneFlags;
 use serde_json::{Value, json};
 
 use super::guest::{Text, text};
 use super::held::Held;
+use super::room::Room;
 use super::spawn::Begin;
 use crate::arch::Profile;
 use crate::backend::Launch;
 use crate::backend::hexagon::qemu::qmp::{Event, Qmp};
 use crate::backend::hexagon::qemu::verbs::{End, PANIC};
-use crate::backend::hexagon::{Link, Nic};
 use crate::backend::hexagon::qemu::{self, CONSOLE_ROOM, Channel, argv};
+use crate::backend::hexagon::{Boot, Link, Nic};
 use crate::domain::full::Executor;
 use crate::domain::{Action, Name};
 use crate::monitor::{Guest, How, Outcome, Started};
@@ -85,13 +88,17 @@ impl Full {
             setup.taps.push(tap.as_ref().map(AsRawFd::as_raw_fd));
             inherited.extend(tap);
         }
+        for (path, file) in hexagon::machine::open(&machine.disks)? {
+            setup.files.push((path, file.as_raw_fd()));
+            inherited.push(file);
+        }
+        let room = room(&hardware.program, &machine.boot, hardware.executor).map_err(text)?;
         let begin = std::mem::take(&mut self.begin);
         setup.incoming = matches!(begin, Begin::Restored { .. });
         let launch = argv::launch(&machine, &self.profile, &setup).map_err(text)?;
         fail::point("guest-start").map_err(text)?;
         let said = File::create(run_dir.join("qemu.log")).map_err(text)?;
-        let child =
-            Child { launch, inherited, said, cage: self.held.run.cage.clone() };
+        let child = Child { launch, room, inherited, said, cage: self.held.run.cage.clone() };
         let process = child.spawn().map_err(|e| format!("cannot start {}: {e}", hardware.program.display()))?;
         // Nothing has been written to the console yet, for no CPU runs: this once it is safe to wait.
         let said = |e: qemu::Error| last_words(&run_dir.join("qemu.log")).unwrap_or(text(e));
@@ -122,7 +129,8 @@ impl Full {
     fn tap(&self, n: usize, nic: &Nic) -> Text<Option<OwnedFd>> {
         let Link::Bridge { bridge, name } = &nic.link else { return Ok(None) };
         let name = name.clone().unwrap_or_else(|| hexagon::machine::tap_name(self.held.run.domid, n));
-        let made = tap::on_bridge(&name, bridge).map_err(|e| format!("cannot make the network interface {name}: {e}"))?;
+        let made =
+            tap::on_bridge(&name, bridge).map_err(|e| format!("cannot make the network interface {name}: {e}"))?;
         Ok(Some(made.0))
     }
 
@@ -195,9 +203,11 @@ impl Full {
     /// Has QEMU write the guest's memory to a file and then quit: commands are done in their order.
     fn dump(&mut self) -> Text<()> {
         let path = self.held.path()?.join("core");
-        let to = format!("file:{}", path.display());
+        let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(path).map_err(text)?;
         self.send("stop", Value::Null)?;
-        self.send("dump-guest-memory", json!({"paging": false, "protocol": to}))?;
+        let qmp = self.qmp.as_mut().ok_or("QEMU has closed its control socket")?;
+        qmp.send_with("getfd", json!({"fdname": "core"}), file.as_fd()).map_err(text)?;
+        self.send("dump-guest-memory", json!({"paging": false, "protocol": "fd:core"}))?;
         self.send("quit", Value::Null)
     }
 
@@ -242,7 +252,8 @@ impl Guest for Full {
         self.tail.clear();
         self.held.begin("qemu")?;
         // What was plugged in or out meanwhile stays so.
-        if let Some(current) = self.held.name().ok().and_then(|name| self.held.store.load(name.as_str()).ok().flatten()) {
+        if let Some(current) = self.held.name().ok().and_then(|name| self.held.store.load(name.as_str()).ok().flatten())
+        {
             self.held.record = current.record;
         }
         let kvm = self.held.record.hardware.as_ref().is_some_and(|h| h.executor == Executor::Kvm);
@@ -283,6 +294,11 @@ impl Guest for Full {
 
     fn ready(&mut self) -> Text<()> {
         fail::point("ready").map_err(text)?;
+        // One that may get more memory began with all of it.
+        let spec = &self.held.record.spec;
+        if let Some(memory) = spec.memory.filter(|memory| spec.maxmem.is_some_and(|most| most > *memory)) {
+            self.send("balloon", json!({"value": memory}))?;
+        }
         self.held.run.ready = true;
         self.held.write_run()
     }
@@ -337,9 +353,31 @@ impl Guest for Full {
     }
 }
 
+/// What QEMU may see: itself, and what its machine starts.
+fn room(program: &Path, boot: &Boot, executor: Executor) -> std::io::Result<Room> {
+    let mut room = Room::new()?;
+    room.show(program, true)?;
+    if executor == Executor::Kvm {
+        room.show(Path::new("/dev/kvm"), false)?;
+    }
+    match boot {
+        Boot::Kernel { kernel, ramdisk, .. } => {
+            room.show(kernel, true)?;
+            ramdisk.as_deref().map_or(Ok(()), |path| room.show(path, true))?;
+        }
+        Boot::Firmware { code, variables } => {
+            room.show(code, true)?;
+            variables.as_deref().map_or(Ok(()), |path| room.show(path, false))?;
+        }
+        Boot::Itself => {}
+    }
+    Ok(room)
+}
+
 /// The child that becomes QEMU.
 struct Child {
     launch: Launch,
+    room: Room,
     inherited: Vec<OwnedFd>,
     said: File,
     cage: Cage,
@@ -348,7 +386,8 @@ struct Child {
 impl Child {
     /// Starts it in the domain's cgroups, with nothing open but what it inherits. Errors: what went wrong before it was QEMU.
     fn spawn(self) -> std::io::Result<ns::Process> {
-        process::spawn_reporting(nix::sched::CloneFlags::empty(), move || self.execute())
+        let apart = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWIPC;
+        process::spawn_reporting(apart, move || self.execute())
     }
 
     fn execute(self) -> std::io::Error {
@@ -361,6 +400,7 @@ impl Child {
     fn replace(self) -> std::io::Result<std::convert::Infallible> {
         // "0" is the writing process itself.
         self.cage.join_guest(0).map_err(|e| std::io::Error::other(e.to_string()))?;
+        self.room.enter()?;
         let mut tool = Tool::new(&self.launch.words[0]).args(&self.launch.words[1..]);
         for fd in self.inherited {
             tool = tool.inherit(fd);

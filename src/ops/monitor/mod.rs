@@ -10,6 +10,7 @@ mod guest;
 mod held;
 mod machined;
 pub(super) mod personal;
+mod room;
 mod sparing;
 mod spawn;
 mod stage;

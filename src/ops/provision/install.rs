@@ -276,7 +276,8 @@ mod tests {
     }
 
     fn failed(code: i32, text: &str) -> Error {
-        let recipe = recipe::recipe(Some(&OsRelease::default()), &|path| path == "/usr/bin/apt-get", None, None).unwrap();
+        let recipe =
+            recipe::recipe(Some(&OsRelease::default()), &|path| path == "/usr/bin/apt-get", None, None).unwrap();
         failure("x/y", &recipe, ExitStatus::from_raw(code << 8), &lines(text))
     }
 

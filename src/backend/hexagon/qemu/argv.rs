@@ -210,9 +210,14 @@ fn disks(words: &mut Words, machine: &Machine, setup: &Setup) -> Result<(), Unfi
     if cds.len() > usize::from(most) {
         return Err(Unfit::TooMany { what: "CD drives", most });
     }
+    let mut sets = Vec::new();
+    for (set, (path, fd)) in (1..).zip(&setup.files) {
+        words.add("-add-fd", &format!("set={set},fd={fd}"));
+        sets.push((path.as_path(), set));
+    }
     let mut taken: Vec<(bool, u32, &str)> = Vec::new();
     for disk in &machine.disks {
-        if let Some(node) = parts::node(disk, setup.throw_away)? {
+        if let Some(node) = parts::node(disk, setup.throw_away, &sets)? {
             words.add("-blockdev", &node.to_string());
         }
         let number = parts::number(&disk.vdev)?;

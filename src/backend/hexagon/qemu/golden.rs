@@ -55,6 +55,7 @@ fn setup(machine: &Machine) -> Setup {
         verbs: Some(Channel::Listening(12)),
         console: Channel::Listening(11),
         agent: Some(Channel::Path("/run/a,b".into())),
+        files: Vec::new(),
         taps: Vec::new(),
     }
 }
@@ -156,7 +157,7 @@ fn a_pc_with_everything() {
 
 #[test]
 fn a_file_that_names_another_never_has_its_way() {
-    let node = parts::node(&Disk { format: Format::Qcow2, ..disk("vda") }, false).unwrap().unwrap();
+    let node = parts::node(&Disk { format: Format::Qcow2, ..disk("vda") }, false, &[]).unwrap().unwrap();
     assert!(node["backing"].is_null() && node.as_object().unwrap().contains_key("backing"), "{node}");
 }
 

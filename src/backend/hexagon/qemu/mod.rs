@@ -82,6 +82,8 @@ pub struct Setup {
     pub console: Channel,
     /// The guest agent's channel.
     pub agent: Option<Channel>,
+    /// Files of disks that the program inherits, instead of opening them by their paths.
+    pub files: Vec<(PathBuf, RawFd)>,
     /// For each network interface on a bridge, in the order of the description: the tap device, open.
     pub taps: Vec<Option<RawFd>>,
 }
