@@ -130,9 +130,9 @@ fn every_verb_of_xl_and_xm_is_a_verb_here() {
             }
         }
     }
-    let want = "block-attach block-detach block-list console create delete destroy domid domname info list network-attach \
-                network-detach network-list new pause qemu-monitor-command reboot rename restore save shutdown start unpause \
-                uptime vcpu-list";
+    let want = "block-attach block-detach block-list console create delete destroy domid domname dump-core info list mem-set \
+                network-attach network-detach network-list new pause qemu-monitor-command reboot rename restore save shutdown \
+                start trigger unpause uptime vcpu-list";
     ours.sort_unstable();
     assert_eq!(ours, names(want));
     assert!(place.has_no_store(), "a word that cannot be obeyed must not make a store");
@@ -389,6 +389,12 @@ fn usage_is_said_as_xl_says_it() {
             "pronto: --accel: kvm and tcg are for guests with a kernel of their own (backend qemu): here it is off, tools or build\n",
         ),
         ("create a/b --publish 80:80", 2, "pronto: --publish needs a guest with a kernel of its own: --backend qemu\n"),
+        ("create a/b --ramdisk /r", 2, "pronto: --ramdisk needs a guest with a kernel of its own: --backend qemu\n"),
+        (
+            "create a/b --backend qemu --ramdisk /r",
+            2,
+            "pronto: --ramdisk: it is loaded beside a kernel that is named, and there is no --kernel and no kernel=\n",
+        ),
         (
             "create a/b --publish 80",
             2,
@@ -783,6 +789,7 @@ fn what_is_wrong_in_a_file_is_said_with_its_place() {
         ("image = 'a/b'\non_reboot = 'rename-restart'", 1, "pronto: x.cfg:2:13: on_reboot: 'rename-restart' cannot"),
         ("image = 'a/b'\nvif = [ '' ]", 1, "pronto: x.cfg:2:9: vif: expected bridge="),
         ("image = 'a/b'\ndisk = [ '/a,raw,xvda' ]", 1, "pronto: x.cfg:2:8: disk: the disk xvda is made from the image"),
+        ("image = 'a/b'\nbackend = 'qemu'; ramdisk = '/r'", 1, "pronto: x.cfg:2:29: ramdisk: it is loaded beside"),
         ("name = 'x'\n", 1, "pronto: x.cfg: it has no image=, and neither kernel= nor disk=: there is nothing to boot"),
         ("backend = 'xen'\nimage = 'a/b'", 3, "pronto: x.cfg:1:11: the driver of a Xen host is not joined yet"),
         (

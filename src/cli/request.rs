@@ -171,6 +171,11 @@ fn full(
     vifs.iter().try_for_each(|text| described::vif(text, backend)).map_err(|why| said_of("--vif", &why))?;
     described::apart(&disks, !image.is_empty()).map_err(|why| both.wrong("disk", false, &why))?;
     reaches(&machine.publish, !vifs.is_empty(), network)?;
+    let (own_ramdisk, kernel) = (machine.ramdisk.is_some(), machine.kernel.as_ref().or(said.kernel.as_ref()));
+    if kernel.is_none() && (own_ramdisk || said.ramdisk.is_some()) {
+        let why = "it is loaded beside a kernel that is named, and there is no --kernel and no kernel=";
+        return Err(both.wrong("ramdisk", own_ramdisk, why));
+    }
     let file = |key, option, said| both.one(key, option, said)?.map(|path: String| absolute(key, &path)).transpose();
     Ok(Full {
         kernel: file("kernel", machine.kernel, said.kernel)?,
