@@ -71,6 +71,10 @@ pub enum Purpose<'a> {
 /// Makes a domain on disk: image, name, record, interpreter, emulation layer.
 pub fn reserve(ctx: &Ctx, what: &Create, purpose: Purpose<'_>, interrupt: &mut Interrupt) -> Result<Reserved> {
     super::need_root("create")?;
+    if what.spec.image.is_empty() {
+        let error = Error::new(Kind::Create, "a domain of disks alone, without an image, cannot be made yet");
+        return Err(error.hint("name an image for its root: image=\"debian/bookworm\""));
+    }
     ctx.store.open()?;
     sweep::thorough(ctx)?;
     fail::point("resolve").map_err(injected)?;
