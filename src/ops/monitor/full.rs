@@ -10,19 +10,17 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use nix::sched::CloneFlags;
 use serde_json::{Value, json};
 
+use super::child::{self, Child};
 use super::guest::{Text, text};
 use super::held::Held;
-use super::room::Room;
 use super::spawn::Begin;
 use crate::arch::Profile;
-use crate::backend::Launch;
 use crate::backend::hexagon::qemu::qmp::{Event, Qmp};
 use crate::backend::hexagon::qemu::verbs::{End, PANIC};
 use crate::backend::hexagon::qemu::{self, CONSOLE_ROOM, Channel, argv};
-use crate::backend::hexagon::{Boot, Link, Nic};
+use crate::backend::hexagon::{Link, Nic};
 use crate::domain::full::Executor;
 use crate::domain::{Action, Name};
 use crate::monitor::{Guest, How, Outcome, Started};
@@ -30,10 +28,9 @@ use crate::ops::hexagon::{self, AGENT, VERBS};
 use crate::ops::registry;
 use crate::store::Store;
 use crate::store::domains::Record;
-use crate::sys::cgroup::{Cage, Limits};
+use crate::sys::cgroup::Limits;
 use crate::sys::lock::Lock;
-use crate::sys::process::Tool;
-use crate::sys::{devices, fail, ns, process, sock, tap};
+use crate::sys::{devices, fail, ns, sock, tap};
 
 /// How long QEMU may take to say that it is there: it has to map the guest's memory and read its kernel.
 const GREETING: Duration = Duration::from_secs(60);
@@ -92,7 +89,7 @@ impl Full {
             setup.files.push((path, file.as_raw_fd()));
             inherited.push(file);
         }
-        let room = room(&hardware.program, &machine.boot, hardware.executor).map_err(text)?;
+        let room = child::room(&hardware.program, &machine.boot, hardware.executor).map_err(text)?;
         let begin = std::mem::take(&mut self.begin);
         setup.incoming = matches!(begin, Begin::Restored { .. });
         let launch = argv::launch(&machine, &self.profile, &setup).map_err(text)?;
@@ -350,64 +347,5 @@ impl Guest for Full {
     fn finish(&mut self, how: &str, orphan: bool) {
         self.qmp = None;
         self.held.finish(how, orphan);
-    }
-}
-
-/// What QEMU may see: itself, and what its machine starts.
-fn room(program: &Path, boot: &Boot, executor: Executor) -> std::io::Result<Room> {
-    let mut room = Room::new()?;
-    room.show(program, true)?;
-    if executor == Executor::Kvm {
-        room.show(Path::new("/dev/kvm"), false)?;
-    }
-    match boot {
-        Boot::Kernel { kernel, ramdisk, .. } => {
-            room.show(kernel, true)?;
-            ramdisk.as_deref().map_or(Ok(()), |path| room.show(path, true))?;
-        }
-        Boot::Firmware { code, variables } => {
-            room.show(code, true)?;
-            variables.as_deref().map_or(Ok(()), |path| room.show(path, false))?;
-        }
-        Boot::Itself => {}
-    }
-    Ok(room)
-}
-
-/// The child that becomes QEMU.
-struct Child {
-    launch: Launch,
-    room: Room,
-    inherited: Vec<OwnedFd>,
-    said: File,
-    cage: Cage,
-}
-
-impl Child {
-    /// Starts it in the domain's cgroups, with nothing open but what it inherits. Errors: what went wrong before it was QEMU.
-    fn spawn(self) -> std::io::Result<ns::Process> {
-        let apart = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWIPC;
-        process::spawn_reporting(apart, move || self.execute())
-    }
-
-    fn execute(self) -> std::io::Error {
-        match self.replace() {
-            Ok(never) => match never {},
-            Err(e) => e,
-        }
-    }
-
-    fn replace(self) -> std::io::Result<std::convert::Infallible> {
-        // "0" is the writing process itself.
-        self.cage.join_guest(0).map_err(|e| std::io::Error::other(e.to_string()))?;
-        self.room.enter()?;
-        let mut tool = Tool::new(&self.launch.words[0]).args(&self.launch.words[1..]);
-        for fd in self.inherited {
-            tool = tool.inherit(fd);
-        }
-        let command = tool.command();
-        command.env_clear().envs(self.launch.env).current_dir("/");
-        command.stdin(std::process::Stdio::null()).stdout(self.said.try_clone()?).stderr(self.said);
-        Err(tool.execute())
     }
 }

@@ -4,6 +4,7 @@
 //! is left when any of them is killed.
 
 mod calm;
+mod child;
 mod foreign;
 mod full;
 mod guest;
