@@ -818,6 +818,11 @@ fn what_is_wrong_in_a_file_is_said_with_its_place() {
     let uuid = "uuid=6ba7b810-9dad-11d1-80b4-00c04fd430c8";
     let said = place.words(&["create", "-n", "a/b", "backend=qemu", uuid]);
     assert_eq!(said.err, format!("pronto: warning: '{uuid}': 'uuid' does nothing on QEMU\n"), "not yet");
+    let said = place.line("create -n a/b --vif bridge=a,rate=1Mb/s --disk script=x,vdev=xvdb,target=/y");
+    assert_eq!(
+        said.err,
+        "pronto: warning: --disk: 'script' does nothing on QEMU\npronto: warning: --vif: 'rate' does nothing on QEMU\n"
+    );
     std::fs::create_dir(place.work().join("tree.cfg")).unwrap();
     let said = place.line("create -n ./tree.cfg");
     assert_eq!((said.code, said.err.as_str()), (0, ""), "a directory is an image, whatever its name");

@@ -12,7 +12,7 @@ use super::gather::{self, Words};
 use super::guest::{self, GuestOptions, MachineOptions};
 use super::which;
 use crate::domain::full::{Executor, Publish};
-use crate::domain::xlcfg::{Accelerator, Config};
+use crate::domain::xlcfg::{Accelerator, Config, Value};
 use crate::domain::{Accel, Backend, Full, Name, Network, Report, Spec};
 use crate::ops::accel::Asked;
 use crate::ops::create::Create;
@@ -31,12 +31,26 @@ pub fn request(
 ) -> Result<Create, Failure> {
     let backend = which::backend(&words.config, &machine, &front.globals)?;
     suits(&options, &machine, backend)?;
-    for unheeded in words.config.unheeded(described::column(backend)) {
-        front.talk.warn(&unheeded.to_string());
-    }
+    warn(&words.config, &machine, backend, &front.talk);
     let said = described(&words.config, backend).map_err(gather::told)?;
     let image = image(verb, words, &said, &machine)?;
     make(&words.config, (name, image, backend), (options, machine), said, front)
+}
+
+/// Tells what the backend does nothing with, each once: keys, words of devices in the configuration, and of those in options.
+fn warn(config: &Config, machine: &MachineOptions, backend: Backend, report: &dyn Report) {
+    let column = described::column(backend);
+    config.unheeded(column).iter().for_each(|unheeded| report.warn(&unheeded.to_string()));
+    let devices = [("disk", &machine.disks), ("vif", &machine.vifs)];
+    for (key, texts) in devices.into_iter().filter(|(_, texts)| !texts.is_empty()) {
+        let mut options = Config::default();
+        let values = texts.iter().map(Value::text).collect::<Result<Vec<Value>, _>>();
+        // What cannot be in a configuration was refused before.
+        let set = values.and_then(|values| options.set(key, Value::list(values)));
+        for unheeded in set.map(|()| options.unheeded(column)).unwrap_or_default() {
+            report.warn(&format!("--{} does nothing on {}", unheeded.key, column.name()));
+        }
+    }
 }
 
 /// What `run` and the short form are asked for: one command, in a guest that shares this host's kernel.
@@ -99,17 +113,10 @@ fn make(
     let by_option = options.accel.is_some();
     let (accel, executor) = accel(both.one("accel", options.accel, said.accel)?, backend)
         .map_err(|why| both.wrong("accel", by_option, &why))?;
-    let exclude = both.one("accel_exclude", options.accel_exclude, said.accel_exclude)?;
+    let exclude = both.one("accel_exclude", options.accel_exclude, said.accel_exclude.clone())?;
     let asked = Asked { mode: accel.is_some(), exclude: exclude.is_some() };
     let network = both.one("network", options.network, said.network)?.unwrap_or_default();
-    let asks = Devices {
-        kernel: said.kernel,
-        ramdisk: said.ramdisk,
-        cmdline: said.cmdline,
-        disks: said.disks,
-        vifs: said.vifs,
-    };
-    let full = Full { executor, max_vcpus: said.max_vcpus, ..full(&both, machine, asks, (backend, network, &image))? };
+    let full = Full { executor, max_vcpus: said.max_vcpus, ..full(&both, machine, &said, (backend, network, &image))? };
     let userns = options.userns.then_some(true).or(options.no_userns.then_some(false));
     let spec = Spec {
         hostname: both.one("hostname", options.hostname, said.hostname)?,
@@ -150,22 +157,14 @@ fn make(
     })
 }
 
-/// What the configuration says of a machine.
-struct Devices {
-    kernel: Option<String>,
-    ramdisk: Option<String>,
-    cmdline: Option<String>,
-    disks: Vec<String>,
-    vifs: Vec<String>,
-}
-
+/// What only a guest with a kernel of its own is told, but for what is not in `machine`.
 fn full(
     both: &Both<'_>,
     machine: MachineOptions,
-    said: Devices,
+    said: &Described,
     (backend, network, image): (Backend, Network, &str),
 ) -> Result<Full, Failure> {
-    let (disks, vifs) = ([said.disks, machine.disks].concat(), [said.vifs, machine.vifs].concat());
+    let (disks, vifs) = ([said.disks.clone(), machine.disks].concat(), [said.vifs.clone(), machine.vifs].concat());
     // Those of the configuration are right; options have no place to tell.
     disks.iter().try_for_each(|text| described::disk(text, backend)).map_err(|why| said_of("--disk", &why))?;
     vifs.iter().try_for_each(|text| described::vif(text, backend)).map_err(|why| said_of("--vif", &why))?;
@@ -176,11 +175,13 @@ fn full(
         let why = "it is loaded beside a kernel that is named, and there is no --kernel and no kernel=";
         return Err(both.wrong("ramdisk", own_ramdisk, why));
     }
-    let file = |key, option, said| both.one(key, option, said)?.map(|path: String| absolute(key, &path)).transpose();
+    let file = |key, option, said: &Option<String>| {
+        both.one(key, option, said.clone())?.map(|path| absolute(key, &path)).transpose()
+    };
     Ok(Full {
-        kernel: file("kernel", machine.kernel, said.kernel)?,
-        ramdisk: file("ramdisk", machine.ramdisk, said.ramdisk)?,
-        cmdline: both.under(&["cmdline", "root", "extra"], machine.cmdline, said.cmdline)?,
+        kernel: file("kernel", machine.kernel, &said.kernel)?,
+        ramdisk: file("ramdisk", machine.ramdisk, &said.ramdisk)?,
+        cmdline: both.under(&["cmdline", "root", "extra"], machine.cmdline, said.cmdline.clone())?,
         disks,
         vifs,
         publish: machine.publish,
