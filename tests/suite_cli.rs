@@ -787,7 +787,7 @@ fn what_is_wrong_in_a_file_is_said_with_its_place() {
         ("disk = [\n 'x',\n]\n", 1, "pronto: x.cfg:2:2: disk: no vdev"),
         ("image = 'a/b'\non_crash = 'preserve'", 1, "pronto: x.cfg:2:12: on_crash: 'preserve' needs a guest with"),
         ("image = 'a/b'\non_reboot = 'rename-restart'", 1, "pronto: x.cfg:2:13: on_reboot: 'rename-restart' cannot"),
-        ("image = 'a/b'\nvif = [ '' ]", 1, "pronto: x.cfg:2:9: vif: expected bridge="),
+        ("image = 'a/b'\nvif = [ 'mac=x' ]", 1, "pronto: x.cfg:2:9: vif: "),
         ("image = 'a/b'\ndisk = [ '/a,raw,xvda' ]", 1, "pronto: x.cfg:2:8: disk: the disk xvda is made from the image"),
         ("image = 'a/b'\nbackend = 'qemu'; ramdisk = '/r'", 1, "pronto: x.cfg:2:29: ramdisk: it is loaded beside"),
         ("name = 'x'\n", 1, "pronto: x.cfg: it has no image=, and neither kernel= nor disk=: there is nothing to boot"),

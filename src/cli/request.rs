@@ -167,7 +167,7 @@ fn full(
     let (disks, vifs) = ([said.disks.clone(), machine.disks].concat(), [said.vifs.clone(), machine.vifs].concat());
     // Those of the configuration are right; options have no place to tell.
     disks.iter().try_for_each(|text| described::disk(text, backend)).map_err(|why| said_of("--disk", &why))?;
-    vifs.iter().try_for_each(|text| described::vif(text, backend)).map_err(|why| said_of("--vif", &why))?;
+    vifs.iter().try_for_each(|text| described::vif(text)).map_err(|why| said_of("--vif", &why))?;
     described::apart(&disks, !image.is_empty()).map_err(|why| both.wrong("disk", false, &why))?;
     reaches(&machine.publish, !vifs.is_empty(), network)?;
     let (own_ramdisk, kernel) = (machine.ramdisk.is_some(), machine.kernel.as_ref().or(said.kernel.as_ref()));

@@ -135,7 +135,7 @@ fn what_does_not_go_together_is_refused() {
             &["a/b"],
             "--disk: a disk of the format qed",
         ),
-        (none(), MachineOptions { vifs: vec!["vifname=a".into()], ..shared() }, &["a/b"], "--vif: expected bridge="),
+        (none(), MachineOptions { vifs: vec!["mac=a".into()], ..shared() }, &["a/b"], "--vif: "),
     ];
     for (options, machine, words, want) in cases {
         let (said, code) = failure(options, machine, words);

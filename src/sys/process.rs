@@ -253,7 +253,7 @@ pub fn above(fd: BorrowedFd<'_>, lowest: i32) -> io::Result<OwnedFd> {
 }
 
 /// Forks into new namespaces a child that becomes another program by `child`, which returns only why it could not. Errors: that; nothing
-/// is left of the child then. The caller has one thread ([`ns::spawn`]).
+/// is left of the child then. The caller has one thread ([`spawn`](super::ns::spawn)).
 pub fn spawn_reporting(
     flags: nix::sched::CloneFlags,
     child: impl FnOnce() -> io::Error,

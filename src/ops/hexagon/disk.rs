@@ -101,9 +101,8 @@ fn network(root: &Root) -> io::Result<()> {
     }
     let text = "[Match]\nType=ether\n\n[Network]\nDHCP=yes\n";
     put(root, "etc/systemd/network/80-pronto.network", text)?;
-    for place in ["etc/systemd/system/multi-user.target.wants/systemd-networkd.service"] {
-        link(root, place, "/usr/lib/systemd/system/systemd-networkd.service")?;
-    }
+    let wanted = "etc/systemd/system/multi-user.target.wants/systemd-networkd.service";
+    link(root, wanted, "/usr/lib/systemd/system/systemd-networkd.service")?;
     if !root.exists("usr/lib/systemd/systemd-resolved") {
         // The one that QEMU's network offers.
         put(root, "etc/resolv.conf", "nameserver 10.0.2.3\n")?;

@@ -201,11 +201,12 @@ fn nics(spec: &Spec, hardware: &Hardware) -> std::result::Result<Vec<Nic>, Strin
     for (n, text) in spec.full.vifs.iter().enumerate() {
         let vif = VifSpec::parse(text)?;
         let mac = vif.mac.unwrap_or_else(|| mac(n));
-        let bridge = vif
-            .bridge
-            .clone()
-            .ok_or("a network interface without bridge= : leave vif out for one behind this host's address")?;
-        nics.push(Nic { mac, link: Link::Bridge { bridge, name: vif.vifname.clone() } });
+        let link = match vif.bridge.clone() {
+            Some(bridge) => Link::Bridge { bridge, name: vif.vifname.clone() },
+            // Ports lead to the first one.
+            None => Link::User { publish: if n == 0 { spec.full.publish.clone() } else { Vec::new() } },
+        };
+        nics.push(Nic { mac, link });
     }
     Ok(nics)
 }
