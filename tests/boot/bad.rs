@@ -45,7 +45,7 @@ fn words_that_mean_nothing() {
     }
     pronto.run(["lst"]).exits(1).says("list");
     // A verb of xl's that pronto lacks is never taken for an image.
-    for verb in ["migrate", "cpupool-list", "save"] {
+    for verb in ["migrate", "cpupool-list", "cd-insert"] {
         let out = pronto.run([verb, "x"]).exits(1);
         assert!(out.err().contains(verb) && out.err().lines().count() == 1, "one line: {out}");
     }

@@ -27,7 +27,7 @@ fn need(programs: &[&str]) {
 
 /// What Raspberry Pi OS's image is: MBR; FAT at 8 MiB; ext4 with an fstab that names partitions, a preloaded library that is not
 /// there, a service that asks for a user on the console, and one that makes the root larger.
-pub(super) fn card(dir: &Path) -> PathBuf {
+fn card(dir: &Path) -> PathBuf {
     let (boot, root) = (dir.join("boot"), dir.join("root"));
     fat(
         &boot,
