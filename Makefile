@@ -79,14 +79,17 @@ lint: ## formatting, clippy and documentation without a warning
 fmt: ## format the code
 	$(CARGO) fmt
 
-install: ## the release binary and its completions below PREFIX (build it first; DESTDIR for packagers)
+install: ## the release binary, its names hx and kx, and its completions below PREFIX (build it first; DESTDIR for packagers)
 	@test -x $(PROGRAM) || { echo "run make build first" >&2; exit 1; }
 	install -D -m 0755 $(PROGRAM) $(DESTDIR)$(PREFIX)/bin/pronto
+	ln -sf pronto $(DESTDIR)$(PREFIX)/bin/hx
+	ln -sf pronto $(DESTDIR)$(PREFIX)/bin/kx
 	install -d $(DESTDIR)$(PREFIX)/share/{bash-completion/completions,zsh/site-functions,fish/vendor_completions.d}
 	$(PROGRAM) completions bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/pronto
 	$(PROGRAM) completions zsh >$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_pronto
 	$(PROGRAM) completions fish >$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/pronto.fish
 
 uninstall: ## what install put there (the store in /var/lib/pronto stays)
-	rm -f $(DESTDIR)$(PREFIX)/bin/pronto $(DESTDIR)$(PREFIX)/share/bash-completion/completions/pronto
+	rm -f $(DESTDIR)$(PREFIX)/bin/{pronto,hx,kx}
+	rm -f $(DESTDIR)$(PREFIX)/share/bash-completion/completions/pronto
 	rm -f $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_pronto $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/pronto.fish

@@ -40,6 +40,8 @@ mod images;
 mod inits;
 #[path = "boot/limits.rs"]
 mod limits;
+#[path = "boot/machines.rs"]
+mod machines;
 #[path = "boot/mounts.rs"]
 mod mounts;
 #[path = "boot/oneoff.rs"]
@@ -78,6 +80,7 @@ fn main() -> std::process::ExitCode {
             accel_builds::CASES,
             accel_traps::CASES,
             cpu::CASES,
+            machines::CASES,
             traps::CASES,
             oneoff::CASES,
             exec::CASES,

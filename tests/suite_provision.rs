@@ -91,7 +91,7 @@ impl Place {
         let facts = inspect::tree(&root, &profiles)?;
         assert!(facts.init.is_none() && facts.profile.is_some(), "{facts:?}");
         let isolation = Isolation { userns: true, private: false };
-        let wish = Wish { mirror: None, credentials: true, uuid: UUID, isolation };
+        let wish = Wish { mirror: None, credentials: true, uuid: UUID, isolation, kernel: false };
         provision(&self.ctx, &artifact, &facts, &profiles, &wish, &mut Interrupt::collect()?)
     }
 

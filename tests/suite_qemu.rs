@@ -113,8 +113,10 @@ impl Guest {
             incoming: how == Start::Restored,
             throw_away: false,
             qmp: Channel::Connected(theirs.as_raw_fd()),
+            verbs: None,
             console: Channel::Connected(serial.as_raw_fd()),
             agent: Some(Channel::Path(dir.path().join("agent"))),
+            files: Vec::new(),
             taps: Vec::new(),
         };
         let launch = argv::launch(machine, &profile, &setup).unwrap();
@@ -369,17 +371,17 @@ fn disks_and_networks_come_and_go() {
         let dir = tempfile::tempdir().unwrap();
         let mut guest = Guest::start(program, &machine(arch, Boot::Itself), Start::Waits);
         let second = disk(&dir.path().join("disk"), "xvdb");
-        guest.qmp.attach_disk(&second, false).unwrap();
+        guest.qmp.attach_disk(&second, false, None).unwrap();
         assert!(guest.qmp.monitor("info block").unwrap().contains("disk-xvdb"), "{arch}");
         // Twice the same, and one whose port is taken: refused, and nothing of them is left.
-        let error = guest.qmp.attach_disk(&second, false).unwrap_err().to_string();
+        let error = guest.qmp.attach_disk(&second, false, None).unwrap_err().to_string();
         assert!(error.contains("blockdev-add"), "{error}");
         let other = Disk { vdev: "sdb".into(), ..disk(&dir.path().join("other"), "sdb") };
-        let error = guest.qmp.attach_disk(&other, false).unwrap_err().to_string();
+        let error = guest.qmp.attach_disk(&other, false, None).unwrap_err().to_string();
         assert!(error.contains("device_add"), "{error}");
         assert!(!guest.qmp.monitor("info block").unwrap().contains("disk-sdb"), "{arch}");
         let missing = Disk { source: Some("/nowhere".into()), ..other };
-        let error = guest.qmp.attach_disk(&missing, false).unwrap_err().to_string();
+        let error = guest.qmp.attach_disk(&missing, false, None).unwrap_err().to_string();
         assert!(error.contains("No such file"), "{error}");
         guest.qmp.attach_nic(&nic(7), 1, None).unwrap();
         assert!(guest.qmp.monitor("info network").unwrap().contains("nic1"));

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::failure::Failure;
 use super::output;
-use crate::domain::{Action, Spec};
+use crate::domain::{Action, Backend, Spec};
 use crate::ops::create::Create;
 use crate::ops::list::Row;
 
@@ -15,7 +15,7 @@ pub fn of_row(row: &Row) -> Value {
     json!({
         "domid": row.domid,
         "config": {
-            "c_info": { "type": "kaxon", "name": row.name, "uuid": row.uuid },
+            "c_info": { "type": kind(&row.backend), "name": row.name, "uuid": row.uuid },
             "b_info": { "max_vcpus": row.vcpus, "max_memkb": kib, "target_memkb": kib },
         },
         "pronto": row,
@@ -30,13 +30,12 @@ pub fn print_request(what: &Create) -> Result<(), Failure> {
 fn of_request(what: &Create) -> Value {
     let spec = &what.spec;
     let mut top = Map::new();
-    let mut c_info = Map::from_iter([("type".to_owned(), json!("kaxon"))]);
+    let mut c_info = Map::from_iter([("type".to_owned(), json!(kind(spec.backend.name())))]);
     if let Some(name) = &what.name {
         c_info.insert("name".to_owned(), json!(name.as_str()));
     }
     top.insert("c_info".to_owned(), c_info.into());
     top.insert("b_info".to_owned(), b_info(spec));
-    let named = |action| if action == Action::Restart { "restart" } else { "destroy" };
     top.insert("on_poweroff".to_owned(), json!(named(spec.on_poweroff)));
     top.insert("on_reboot".to_owned(), json!(named(spec.on_reboot())));
     top.insert("on_crash".to_owned(), json!(named(spec.on_crash)));
@@ -44,10 +43,35 @@ fn of_request(what: &Create) -> Value {
     top.into()
 }
 
+/// Where xl says `pv`, `pvh` or `hvm`: guests that are none of these are called by what runs them.
+fn kind(backend: &str) -> &str {
+    if backend == Backend::Qemu.name() { "qemu" } else { "kaxon" }
+}
+
+/// An action as xl's JSON has it: with `_` where its configurations have `-`.
+fn named(action: Action) -> &'static str {
+    match action {
+        Action::Destroy => "destroy",
+        Action::Restart => "restart",
+        Action::Preserve => "preserve",
+        Action::CoredumpDestroy => "coredump_destroy",
+        Action::CoredumpRestart => "coredump_restart",
+    }
+}
+
 fn b_info(spec: &Spec) -> Value {
     let mut info = Map::new();
-    if let Some(vcpus) = spec.vcpus {
+    if let Some(vcpus) = spec.full.max_vcpus.or(spec.vcpus) {
         info.insert("max_vcpus".to_owned(), json!(vcpus));
+    }
+    let full = &spec.full;
+    let path = |path: &Option<std::path::PathBuf>| path.as_ref().map(|path| path.to_string_lossy().into_owned());
+    for (key, text) in
+        [("kernel", path(&full.kernel)), ("ramdisk", path(&full.ramdisk)), ("cmdline", full.cmdline.clone())]
+    {
+        if let Some(text) = text {
+            info.insert(key.to_owned(), json!(text));
+        }
     }
     if let Some(bytes) = spec.maxmem.or(spec.memory) {
         info.insert("max_memkb".to_owned(), json!(bytes / 1024));
@@ -71,6 +95,12 @@ fn ours(what: &Create) -> Value {
     let env: Vec<Value> = spec.env.iter().map(|(k, v)| json!([k.to_string_lossy(), v.to_string_lossy()])).collect();
     json!({
         "image": spec.image,
+        "backend": spec.backend,
+        "vcpus": spec.vcpus,
+        "executor": spec.full.executor,
+        "disks": spec.full.disks,
+        "vifs": spec.full.vifs,
+        "publish": spec.full.publish,
         "arch": spec.arch,
         "hostname": spec.hostname,
         "cpus": spec.cpus,

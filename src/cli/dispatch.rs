@@ -14,21 +14,19 @@ use super::progress::Talk;
 use super::usage::{self, Answer};
 use super::verbs::{self, Entry};
 use super::{output, trace, tree};
+use crate::domain::xlcfg::BackendChoice;
 use crate::image::catalogue;
 
 const WORDS: &str = "words";
 
 /// Runs the words (the program's own first) to their exit code.
 pub fn run(words: Vec<OsString>) -> u8 {
-    if called_as(&words, "hx") {
-        Talk::new(false).say("pronto: 'hx' needs the hexagon backend, which comes later; 'pronto' or 'kx' starts guests that share the kernel");
-        return 1;
-    }
+    let called = called_as(&words);
     if let Some(code) = internal(&words) {
         return code;
     }
     let (globals, words) = match split(words) {
-        Ok(both) => both,
+        Ok((globals, words)) => (Globals { called, ..globals }, words),
         Err(outcome) => return finish(outcome, false, &Talk::new(false)),
     };
     let talk = Talk::new(globals.quiet);
@@ -38,8 +36,13 @@ pub fn run(words: Vec<OsString>) -> u8 {
     finish(outcome, around, &talk)
 }
 
-fn called_as(words: &[OsString], name: &str) -> bool {
-    words.first().and_then(|w| Path::new(w).file_name()).is_some_and(|n| n == name)
+/// What the program's name says of the backend: `hx create` is `pronto --backend hexagon create`, and `kx` is nspawn's.
+fn called_as(words: &[OsString]) -> Option<BackendChoice> {
+    match words.first().and_then(|word| Path::new(word).file_name())?.to_str()? {
+        "hx" => Some(BackendChoice::Hexagon),
+        "kx" => Some(BackendChoice::Kaxon),
+        _ => None,
+    }
 }
 
 /// Verbs that pronto calls itself with; they start with two underscores and are no part of the command line.

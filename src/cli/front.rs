@@ -7,8 +7,10 @@ use std::path::PathBuf;
 use clap::Args;
 use clap::builder::OsStringValueParser;
 
+use super::choices;
 use super::failure::Failure;
 use super::progress::{self, Talk};
+use crate::domain::xlcfg::BackendChoice;
 use crate::image::oci::Access;
 use crate::ops::defaults::Defaults;
 use crate::ops::{self, Ctx};
@@ -32,6 +34,12 @@ pub struct Globals {
     /// The architecture of images, under any name it has (arm64, aarch64, linux/arm/v7, …)
     #[arg(long, value_name = "ARCH")]
     pub arch: Option<String>,
+    /// Whose kernel a domain that is made runs on: the host's (nspawn, kx), or its own (qemu, hexagon, hx)
+    #[arg(long, value_name = "BACKEND", value_parser = choices::backend)]
+    pub backend: Option<BackendChoice>,
+    /// What the program's own name says of that: `hx`, `kx`.
+    #[arg(skip)]
+    pub called: Option<BackendChoice>,
     /// Print what would be made, and make nothing (create and new only)
     #[arg(short = 'N', long = "dry-run")]
     pub dry_run: bool,

@@ -116,7 +116,7 @@ mod tests {
         assert_eq!(resolve("rm", labels), First::Unknown(vec!["delete".to_owned()]));
         assert_eq!(resolve("ps", labels), First::Unknown(vec!["list".to_owned()]));
         assert_eq!(resolve("s", labels), {
-            let mut all = vec!["shutdown", "start"];
+            let mut all = vec!["shutdown", "save", "start"];
             all.extend(foreign::all().map(|f| f.name).filter(|n| n.starts_with('s')));
             First::Ambiguous(all)
         });

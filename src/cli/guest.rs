@@ -1,5 +1,5 @@
-//! What `create`, `new`, `run` and the short form have in common: options and `key=value` words become one request. What a
-//! newcomer would get wrong: an option and a key that contradict each other are an error, since neither is the later one.
+//! What `create`, `new`, `run` and the short form have in common: their options, and small readers around them. What a newcomer would get
+//! wrong: options become a request elsewhere ([`super::request`]), together with what a configuration says.
 
 use std::ffi::{OsStr, OsString};
 
@@ -7,14 +7,13 @@ use clap::Args;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 
 use super::access::AccessOptions;
-use super::config::{self, Settings};
+use super::choices;
 use super::failure::Failure;
-use super::front::Globals;
 use super::words::{self, Variable};
-use crate::domain::{Accel, Bind, DomainRef, Name, Network, Registry, Spec};
-use crate::ops::accel::Asked;
-use crate::ops::create::{Create, Created};
-use crate::ops::defaults::Defaults;
+use crate::domain::full::Publish;
+use crate::domain::xlcfg::{Accelerator, BackendChoice};
+use crate::domain::{Bind, DomainRef, Name, Network, Registry};
+use crate::ops::create::Created;
 use crate::ops::exec::Command;
 use crate::ops::{self, Ctx, Kind};
 
@@ -37,7 +36,7 @@ pub struct GuestOptions {
     #[arg(long, value_name = "BOARD")]
     pub board: Option<String>,
     /// How the guest is connected: it shares the host's network, or has none
-    #[arg(long, value_name = "host|none", value_parser = config::network)]
+    #[arg(long, value_name = "host|none", value_parser = choices::network)]
     pub network: Option<Network>,
     /// The guest's hostname; the domain's name if it is not given
     #[arg(long, value_name = "H", value_parser = words::hostname)]
@@ -55,11 +54,11 @@ pub struct GuestOptions {
     #[arg(long)]
     pub no_userns: bool,
     /// Where a foreign guest's interpreter is registered: for this guest alone, or on the host
-    #[arg(long, value_name = "private|host", value_parser = config::registry)]
+    #[arg(long, value_name = "private|host", value_parser = choices::registry)]
     pub binfmt: Option<Registry>,
-    /// Run native programs of this machine in the place of a foreign Debian's own: the shell, make and small tools, or the compiler too
-    #[arg(long, value_name = "off|tools|build", value_parser = config::accel)]
-    pub accel: Option<Accel>,
+    /// Run native programs of this machine in the place of a foreign Debian's own: the shell, make and small tools, or the compiler too; with a kernel of its own: who executes the guest
+    #[arg(long, value_name = "off|tools|build|kvm|tcg", value_parser = choices::accelerator)]
+    pub accel: Option<Accelerator>,
     /// Programs and packages that stay emulated all the same
     #[arg(long, value_name = "NAME[,NAME…]", value_delimiter = ',')]
     pub accel_exclude: Option<Vec<String>>,
@@ -68,6 +67,32 @@ pub struct GuestOptions {
     pub no_credentials: bool,
     #[command(flatten)]
     pub access: AccessOptions,
+}
+
+// What a guest with a kernel of its own is told; `run` has none of it.
+#[derive(Debug, Clone, Default, Args)]
+pub struct MachineOptions {
+    /// Whose kernel it runs on: the host's (nspawn, kx), or its own (qemu, hexagon, hx); auto is its own where a kernel, disk or vif is named
+    #[arg(long, value_name = "BACKEND", value_parser = choices::backend)]
+    pub backend: Option<BackendChoice>,
+    /// Its kernel, a file of this host's; the image's own if it is not given
+    #[arg(long, value_name = "FILE")]
+    pub kernel: Option<String>,
+    /// Its initial RAM disk, a file of this host's
+    #[arg(long, value_name = "FILE")]
+    pub ramdisk: Option<String>,
+    /// The kernel's words, instead of those that pronto finds
+    #[arg(long, value_name = "WORDS", allow_hyphen_values = true)]
+    pub cmdline: Option<String>,
+    /// A disk besides its root, in xl's words: format=qcow2,vdev=xvdb,target=/srv/data.qcow2
+    #[arg(long = "disk", value_name = "XLTEXT", value_parser = choices::disk)]
+    pub disks: Vec<String>,
+    /// A network interface in xl's words, bridge=br0; without any there is one behind this host's address
+    #[arg(long = "vif", value_name = "XLTEXT", value_parser = choices::vif)]
+    pub vifs: Vec<String>,
+    /// A port of this host's that leads into the guest
+    #[arg(long, value_name = "[ADDR:]HOST:GUEST[/udp]", value_parser = choices::publish)]
+    pub publish: Vec<Publish>,
 }
 
 // How a command runs; shared by `run` and `exec`.
@@ -103,103 +128,8 @@ impl CommandOptions {
     }
 }
 
-/// `--accel` of one command in a domain that runs: it can only turn native programs off. Errors: anything else than `off`, with what to do.
-pub fn no_accel(text: &str) -> Result<Accel, String> {
-    match config::accel(text)? {
-        Accel::Off => Ok(Accel::Off),
-        other => Err(format!(
-            "which programs are native is said when a domain is started: pronto shutdown -w NAME, pronto start --accel {other} NAME"
-        )),
-    }
-}
-
-/// `create`'s words apart: the image, and what the `key=value` words say. Errors: a second image, a key we do not obey.
-pub fn sort(verb: &str, all: Vec<OsString>) -> Result<(Option<OsString>, Settings), Failure> {
-    let mut image: Option<OsString> = None;
-    let mut settings = Settings::default();
-    for word in all {
-        if config::is_assignment(&word) {
-            settings.obey(&word).map_err(|why| Failure::usage(format!("pronto: {why}")))?;
-        } else if let Some(first) = &image {
-            return Err(Failure::usage(format!(
-                "pronto: {verb} takes one image: both '{}' and '{}' were given",
-                first.to_string_lossy(),
-                word.to_string_lossy()
-            )));
-        } else {
-            image = Some(word);
-        }
-    }
-    Ok((image, settings))
-}
-
-/// Options, keys and global options as one request, with the administrator's and create's defaults for the rest.
-pub fn request(
-    image: &OsStr,
-    name: Option<String>,
-    options: GuestOptions,
-    keys: Settings,
-    (globals, defaults): (&Globals, &Defaults),
-) -> Result<Create, Failure> {
-    let image = image_text(image)?;
-    let name =
-        either("name", name, keys.name)?.map(|n| Name::new(&n)).transpose().map_err(|why| wrong(why.to_string()))?;
-    if let (Some(memory), Some(maxmem)) = (keys.memory, keys.maxmem) {
-        if maxmem < memory {
-            return Err(wrong("maxmem is less than memory"));
-        }
-    }
-    let accel = either("accel", options.accel, keys.accel)?;
-    let exclude = either("accel-exclude", options.accel_exclude, keys.accel_exclude)?;
-    let asked = Asked { mode: accel.is_some(), exclude: exclude.is_some() };
-    let spec = Spec {
-        hostname: either("hostname", options.hostname, keys.hostname)?,
-        image,
-        arch: either("arch", options.arch, keys.arch)?.or_else(|| globals.arch.clone()),
-        memory: keys.memory,
-        maxmem: keys.maxmem,
-        vcpus: keys.vcpus,
-        cpus: keys.cpus,
-        network: either("network", options.network, keys.network)?.unwrap_or_default(),
-        userns: either("userns", options.userns.then_some(true).or(options.no_userns.then_some(false)), keys.userns)?,
-        binfmt: either("binfmt", options.binfmt, keys.binfmt)?,
-        accel: accel.unwrap_or(defaults.accel.mode),
-        accel_exclude: exclude.unwrap_or_else(|| defaults.accel.exclude.clone()),
-        cpu: options.cpu,
-        board: options.board,
-        no_credentials: options.no_credentials,
-        binds: options.volumes.into_iter().map(absolute).collect::<Result<_, _>>()?,
-        env: environment(options.env),
-        on_poweroff: keys.on_poweroff.unwrap_or_default(),
-        on_reboot: keys.on_reboot,
-        on_crash: keys.on_crash.unwrap_or_default(),
-        rm: false,
-    };
-    Ok(Create {
-        name,
-        spec,
-        replace: false,
-        wait: true,
-        timeout: None,
-        keep: false,
-        paused: false,
-        accel_asked: asked,
-        mirror: mirror(options.mirror),
-        include: packages(options.include)?,
-    })
-}
-
 fn wrong(why: impl Into<String>) -> Failure {
     Failure::Verb(ops::Error::new(Kind::Usage, why))
-}
-
-fn either<T: PartialEq>(what: &str, option: Option<T>, key: Option<T>) -> Result<Option<T>, Failure> {
-    match (option, key) {
-        (Some(a), Some(b)) if a != b => {
-            Err(Failure::usage(format!("pronto: --{what} and {what}= say different things: give one of them")))
-        }
-        (a, b) => Ok(a.or(b)),
-    }
 }
 
 /// An image's text. Errors: not UTF-8, or an xl.cfg file.
@@ -211,9 +141,9 @@ pub fn image_text(word: &OsStr) -> Result<String, Failure> {
     if text.is_empty() {
         return Err(wrong("an image has no name of no letters"));
     }
-    if text.ends_with(".cfg") {
-        return Err(wrong(format!("'{text}' looks like an xl.cfg file, which comes with the hexagon backend"))
-            .with_hint("pronto create IMAGE key=value …"));
+    if text.ends_with(".cfg") && !std::path::Path::new(text).is_dir() {
+        return Err(wrong(format!("'{text}' looks like an xl.cfg file, not like an image"))
+            .with_hint("pronto create FILE, or pronto new FILE"));
     }
     Ok(text.to_owned())
 }
@@ -227,7 +157,8 @@ impl Failure {
     }
 }
 
-fn absolute(bind: Bind) -> Result<Bind, Failure> {
+/// A bind whose source does not depend on where pronto was started.
+pub fn absolute(bind: Bind) -> Result<Bind, Failure> {
     let source = std::path::absolute(&bind.source)
         .map_err(|why| Failure::Verb(ops::Error::new(Kind::Usage, "cannot make -v's path absolute").because(why)))?;
     Ok(Bind { source, ..bind })
@@ -298,48 +229,5 @@ mod tests {
         ] {
             assert_eq!(command_words(os(&given)), os(&left));
         }
-    }
-
-    #[test]
-    fn what_is_said_wins_over_what_holds_for_all() {
-        use crate::ops::defaults::Native;
-        let defaults = Defaults { accel: Native { mode: Accel::Build, exclude: vec!["git".into()] } };
-        let made = |options: GuestOptions, words: &[&str]| {
-            let (image, keys) = sort("create", os(words)).unwrap();
-            let what = request(&image.unwrap(), None, options, keys, (&Globals::default(), &defaults)).unwrap();
-            (what.spec.accel, what.spec.accel_exclude, what.accel_asked)
-        };
-        let git = vec!["git".to_owned()];
-        let none = GuestOptions::default;
-        assert_eq!(made(none(), &["x/y"]), (Accel::Build, git.clone(), Asked::default()));
-        let off = GuestOptions { accel: Some(Accel::Off), ..none() };
-        assert_eq!(made(off, &["x/y"]), (Accel::Off, git, Asked { mode: true, exclude: false }));
-        let words = ["x/y", "accel=tools", "accel_exclude=sed"];
-        assert_eq!(made(none(), &words), (Accel::Tools, vec!["sed".into()], Asked { mode: true, exclude: true }));
-    }
-
-    #[test]
-    fn options_and_keys_may_agree_but_not_differ() {
-        let request_with = |name: Option<&str>, words: &[&str]| {
-            let (image, keys) = sort("create", os(words)).unwrap();
-            let options = GuestOptions { arch: Some("arm64".into()), ..GuestOptions::default() };
-            request(
-                &image.unwrap(),
-                name.map(str::to_owned),
-                options,
-                keys,
-                (&Globals::default(), &Defaults::default()),
-            )
-        };
-        let made = request_with(Some("a"), &["name=a", "./tree", "arch=arm64", "memory=64", "maxmem=64"]).unwrap();
-        assert_eq!(made.name.unwrap().as_str(), "a");
-        assert_eq!((made.spec.image.as_str(), made.spec.arch.as_deref()), ("./tree", Some("arm64")));
-        for bad in [["./tree", "name=b"], ["./tree", "arch=amd64"], ["f.cfg", "name=a"]] {
-            assert!(request_with(Some("a"), &bad).is_err(), "{bad:?}");
-        }
-        assert!(request_with(None, &["x/y", "memory=64", "maxmem=63"]).is_err());
-        assert!(request_with(Some("12"), &["x/y"]).is_err());
-        assert!(sort("create", os(&["a/b", "c/d"])).is_err());
-        assert_eq!(sort("create", os(&["name=x"])).unwrap().0, None);
     }
 }

@@ -1,4 +1,4 @@
-//! Readers of single words: durations, binds, variables, hostnames, CPU lists. Pure: a word in, a value or a text that says what
+//! Readers of single words: durations, binds, variables, hostnames; and CPU sets as cpuset has them. Pure: a word in, a value or a text that says what
 //! is wrong with it. What a newcomer would get wrong: paths and variables are bytes, so their readers take an `OsStr`.
 
 use std::ffi::{OsStr, OsString};
@@ -118,48 +118,8 @@ pub fn cpu(word: &str) -> Result<String, String> {
     Err(format!("'{word}' is no CPU model: cortex-a53, or max,pauth=off"))
 }
 
-/// Reads xl's `cpus=` text (`all`, `0-3`, `2`, `0-3,5,^1`) into cpuset's list form; `all` is none. xl counts `^N` out of what
-/// stands before it. Errors: anything else; `nodes:N` and lists per virtual CPU are for guests with a kernel of their own.
-pub fn cpus(text: &str) -> Result<Option<String>, String> {
-    if text == "all" {
-        return Ok(None);
-    }
-    if text.starts_with("node") {
-        return Err(format!("'{text}': NUMA nodes come with the hexagon backend; write the CPUs' numbers, as 0-3,5"));
-    }
-    if text.starts_with('[') {
-        return Err(
-            "a list with one entry per virtual CPU comes with the hexagon backend; write cpus=\"0-3,5\"".to_owned()
-        );
-    }
-    let wrong = || format!("'{text}' is no list of CPUs: write all, 2 or 0-3,5,^1");
-    let mut chosen = std::collections::BTreeSet::new();
-    for part in text.split(',') {
-        let (out, range) = part.strip_prefix('^').map_or((false, part), |rest| (true, rest));
-        let (first, last) = range.split_once('-').unwrap_or((range, range));
-        let number = |digits: &str| -> Result<u32, String> {
-            let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
-            digits.parse().ok().filter(|&n| plain && n < 8192).ok_or_else(wrong)
-        };
-        let (first, last) = (number(first)?, number(last)?);
-        if first > last {
-            return Err(wrong());
-        }
-        for cpu in first..=last {
-            if out {
-                chosen.remove(&cpu);
-            } else {
-                chosen.insert(cpu);
-            }
-        }
-    }
-    if chosen.is_empty() {
-        return Err(format!("'{text}' leaves no CPU at all"));
-    }
-    Ok(Some(as_ranges(&chosen)))
-}
-
-fn as_ranges(cpus: &std::collections::BTreeSet<u32>) -> String {
+/// A set of CPUs in cpuset's list form, `0,2-3`. Source: cpuset(7).
+pub fn ranges(cpus: &std::collections::BTreeSet<u32>) -> String {
     let mut ranges: Vec<(u32, u32)> = Vec::new();
     for &cpu in cpus {
         match ranges.last_mut() {
@@ -245,19 +205,9 @@ mod tests {
     }
 
     #[test]
-    fn cpu_lists() {
-        for (text, list) in [
-            ("all", None),
-            ("2", Some("2")),
-            ("0-3", Some("0-3")),
-            ("0-3,5,^1", Some("0,2-3,5")),
-            ("3,1,2", Some("1-3")),
-            ("^1,0-1", Some("0-1")),
-        ] {
-            assert_eq!(cpus(text), Ok(list.map(str::to_owned)), "{text}");
-        }
-        for bad in ["", "a", "1-", "-1", "3-1", "0,^0", "nodes:0", "[1,2]", "0-9999999", "+1", "1,,2"] {
-            assert!(cpus(bad).is_err(), "{bad}");
+    fn sets_of_cpus() {
+        for (cpus, list) in [(&[2][..], "2"), (&[0, 2, 3, 5], "0,2-3,5"), (&[1, 2, 3], "1-3"), (&[], "")] {
+            assert_eq!(ranges(&cpus.iter().copied().collect()), list);
         }
     }
 }

@@ -4,6 +4,7 @@
 pub mod accel;
 pub mod accounts;
 pub mod artifact;
+pub mod full;
 pub mod init;
 pub mod kernel;
 pub mod name;
@@ -17,6 +18,7 @@ pub mod xlcfg;
 
 pub use accel::{Accel, Native};
 pub use artifact::{Artifact, ImageConfig, Layer, Platform};
+pub use full::{Backend, Full, Hardware};
 pub use init::{InitKind, Request};
 pub use name::{DomainRef, Name, NameError};
 pub use report::{Quiet, Report, Step};

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::Accel;
+use super::{Accel, Backend, Full};
 
 /// What a domain shall be. Sizes are bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -16,6 +16,12 @@ pub struct Spec {
     pub hostname: Option<String>,
     /// The image as the user wrote it.
     pub image: String,
+    /// Whose kernel it runs on.
+    #[serde(skip_serializing_if = "is_default")]
+    pub backend: Backend,
+    /// What only a guest with a kernel of its own can be told.
+    #[serde(skip_serializing_if = "is_default")]
+    pub full: Full,
     /// The architecture's profile name (`arm64`) that was asked for, if any.
     pub arch: Option<String>,
     /// Memory limit in bytes.
@@ -57,6 +63,11 @@ pub struct Spec {
     pub rm: bool,
 }
 
+/// What was not asked for need not be written down.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
 /// How a domain is connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -78,15 +89,21 @@ pub enum Registry {
     Host,
 }
 
-/// What happens after a domain has ended by itself (xl.cfg's `on_*`; `preserve` and core dumps are not for kernel-sharing guests).
+/// What happens after a domain has ended by itself (xl.cfg's `on_*`); all but the first two are for guests with a kernel of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum Action {
     /// It is shut off (with `--rm`: removed).
     #[default]
     Destroy,
     /// It is started again.
     Restart,
+    /// It stays as it is, ended, until it is destroyed.
+    Preserve,
+    /// What was in its memory is kept in a file; then it is shut off.
+    CoredumpDestroy,
+    /// What was in its memory is kept in a file; then it is started again.
+    CoredumpRestart,
 }
 
 /// One `-v SRC:DST[:ro]`.

@@ -1,7 +1,7 @@
 //! What the monitor drives, whatever backend is behind it. What a newcomer would get wrong: `start` may be called again
 //! after the guest has asked for a reboot, with a new domid.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
 
 use crate::monitor::How;
@@ -14,8 +14,8 @@ pub struct Started {
     pub process: Process,
     /// Our end of the guest's console.
     pub pty: OwnedFd,
-    /// Where readiness is told (sd_notify(3)).
-    pub notify: UnixDatagram,
+    /// Where readiness is told (sd_notify(3)), where the program does so.
+    pub notify: Option<UnixDatagram>,
     /// The domid of this run.
     pub domid: u32,
 }
@@ -38,6 +38,18 @@ pub trait Guest {
     /// Whether the guest seems to be up, where its init never says so: asked ten times a second from the moment that it runs.
     /// `None`: it will say so itself.
     fn looks_up(&mut self) -> Option<bool>;
+    /// What else is to be watched: a socket over which the program tells what happens.
+    fn control(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+    /// There is something to be read on it; whether the guest is up now.
+    fn heard(&mut self) -> Result<bool, String> {
+        Ok(false)
+    }
+    /// What it wrote on its console; whether it is up now. Called for all that it writes.
+    fn saw(&mut self, _console: &[u8]) -> bool {
+        false
+    }
     /// The guest said that it is up, or looks so.
     fn ready(&mut self) -> Result<(), String>;
     /// Asks the guest to stop; it may take its time.

@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use super::doctor::watches;
-use super::monitor::{Starter, spawn};
+use super::monitor::{Begin, Starter, spawn};
 use super::reserve::{Purpose, Reserved, reserve};
 use super::{Ctx, Error, Interrupt, Kind, Result};
 use crate::domain::{Name, Spec};
@@ -69,6 +69,8 @@ pub struct Booting {
     pub domid: u32,
     /// Whether its programs are emulated.
     pub emulated: bool,
+    /// Whether it has a machine, and a kernel, of its own.
+    pub machine: bool,
     /// The line to its monitor.
     pub starter: Starter,
 }
@@ -77,7 +79,8 @@ pub struct Booting {
 pub fn boot(ctx: &Ctx, what: &Create, interrupt: &mut Interrupt) -> Result<Booting> {
     warn_of_watches(ctx);
     let reserved = reserve(ctx, what, Purpose::Boot, interrupt)?;
-    start_reserved(ctx, reserved, interrupt)
+    let begin = if what.paused { Begin::Paused } else { Begin::Run };
+    start_reserved(ctx, reserved, &begin, interrupt)
 }
 
 /// A guest that finds no inotify instance left dies with words that say nothing of that.
@@ -89,9 +92,9 @@ fn warn_of_watches(ctx: &Ctx) {
 }
 
 /// Starts a reserved domain: on success the monitor holds the lock and cleans up; on failure it has gone, and we do.
-fn start_reserved(ctx: &Ctx, mut reserved: Reserved, interrupt: &mut Interrupt) -> Result<Booting> {
+fn start_reserved(ctx: &Ctx, mut reserved: Reserved, begin: &Begin, interrupt: &mut Interrupt) -> Result<Booting> {
     let Some(lock) = reserved.take_lock() else { return Err(Error::general("the domain is not locked")) };
-    let started = start(ctx, &reserved.name, &reserved.record, &lock, interrupt);
+    let started = start(ctx, &reserved.name, &reserved.record, &lock, begin, interrupt);
     match &started {
         Ok(_) => reserved.hand_over(),
         Err(_) => {
@@ -104,16 +107,25 @@ fn start_reserved(ctx: &Ctx, mut reserved: Reserved, interrupt: &mut Interrupt) 
     started
 }
 
-/// Starts a reserved or shut-off domain's monitor and waits until its guest's init runs.
-pub fn start(ctx: &Ctx, name: &Name, record: &Record, lock: &Lock, interrupt: &mut Interrupt) -> Result<Booting> {
-    let mut starter = spawn(&ctx.store, ctx.root.as_deref(), name, &record.uuid, lock)?;
+/// Starts a reserved or shut-off domain's monitor and waits until its guest's init runs; `begin` is for
+/// guests with a kernel of their own.
+pub fn start(
+    ctx: &Ctx,
+    name: &Name,
+    record: &Record,
+    lock: &Lock,
+    begin: &Begin,
+    interrupt: &mut Interrupt,
+) -> Result<Booting> {
+    let mut starter = spawn(&ctx.store, ctx.root.as_deref(), name, &record.uuid, lock, begin)?;
     let event = starter.next(None, interrupt);
     match event {
         Ok(Some(Event::Started { domid })) => Ok(Booting {
             name: name.clone(),
             uuid: record.uuid.clone(),
             domid,
-            emulated: record.emulated.is_some(),
+            emulated: record.is_slow(),
+            machine: record.hardware.is_some(),
             starter,
         }),
         Ok(Some(Event::Failed { why })) => {
@@ -155,7 +167,7 @@ impl Booting {
             failed_units = super::exec::failed_units(ctx, &self.name, limit);
             super::accel::look(ctx, &self.name, interrupt);
         }
-        if paused {
+        if paused && !self.machine {
             let frozen = ctx.store.read_run(&self.uuid).map(|r| r.cage.freeze(true));
             if let Some(Err(e)) = frozen {
                 self.starter.abandon();

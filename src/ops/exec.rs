@@ -9,7 +9,7 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use super::enter::{self, Answer, Order, Say};
-use super::{Ctx, Error, Interrupt, Kind, Result};
+use super::{Ctx, Error, Interrupt, Kind, Result, hexagon};
 use crate::domain::{DomainRef, InitKind, Name, State};
 use crate::store::domains::{Domain, Run};
 use crate::sys::process::Tool;
@@ -43,6 +43,9 @@ pub fn exec(ctx: &Ctx, domain: &DomainRef, command: Command) -> Result<u8> {
     let mut interrupt = Interrupt::collect()?;
     let domain = enterable(ctx, domain, "no command can be run in it")?;
     let run = domain.run.as_ref().ok_or_else(|| Error::general("the domain does not run"))?;
+    if hexagon::verbs::is_ours(&domain) {
+        return hexagon::agent::exec(ctx, &domain, &command, &mut interrupt);
+    }
     attend(run, command, Io::Caller, &mut interrupt).map(|(status, _)| status)
 }
 
@@ -157,6 +160,9 @@ pub fn failed_units(ctx: &Ctx, name: &Name, limit: Duration) -> Vec<String> {
         return Vec::new();
     }
     let (Some(run), Ok(mut interrupt)) = (&domain.run, Interrupt::collect()) else { return Vec::new() };
+    if hexagon::verbs::is_ours(&domain) {
+        return if run.agent { hexagon::agent::failed_units(ctx, &domain, limit, &mut interrupt) } else { Vec::new() };
+    }
     // Mostly there is none, which is known at once.
     if !matches!(some_failed(run, &mut interrupt), Ok(true)) {
         return Vec::new();

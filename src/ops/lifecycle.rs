@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 
 use super::control::Line;
 use super::create::{self, Create, Created};
+use super::monitor::Begin;
 use super::{
-    Ctx, Error, Interrupt, Kind, Result, accel, facts, inspect, interpreter, isolation, registry, reserve, sweep,
+    Ctx, Error, Interrupt, Kind, Result, accel, facts, hexagon, inspect, interpreter, isolation, registry, reserve,
+    sweep,
 };
 use crate::domain::{Accel, DomainRef, Name, State};
 use crate::monitor::{Event, How, Request};
@@ -25,7 +27,7 @@ pub enum Which {
 
 /// How long a guest may take to stop before it is killed.
 fn patience(domain: &Domain, timeout: Option<Duration>) -> Duration {
-    timeout.unwrap_or(Duration::from_secs(if domain.record.emulated.is_some() { 180 } else { 90 }))
+    timeout.unwrap_or(Duration::from_secs(if domain.record.is_slow() { 180 } else { 90 }))
 }
 
 fn begin(ctx: &Ctx, verb: &str) -> Result<()> {
@@ -115,7 +117,7 @@ pub fn reboot(ctx: &Ctx, which: &Which, wait: bool, timeout: Option<Duration>) -
         lines.push((domain, line, limit));
     }
     for (domain, mut line, limit) in lines.into_iter().filter(|_| wait) {
-        let boot = Duration::from_secs(if domain.record.emulated.is_some() { 600 } else { 120 });
+        let boot = Duration::from_secs(if domain.record.is_slow() { 600 } else { 120 });
         let deadline = Instant::now() + limit + boot;
         loop {
             match line.next(deadline, &mut interrupt)? {
@@ -186,6 +188,9 @@ fn freeze(ctx: &Ctx, domain: &DomainRef, frozen: bool, verb: &str) -> Result<()>
         return Err(Error::state(domain.name.as_str(), domain.state, &cannot, "wait for it"));
     }
     let Some(run) = &domain.run else { return Err(Error::no_domain(&domain.name.as_str().into())) };
+    if hexagon::verbs::is_ours(&domain) {
+        return hexagon::verbs::freeze(ctx, &domain, frozen);
+    }
     run.cage.freeze(frozen).map_err(|e| Error::general(format!("cannot {verb} domain '{}'", domain.name)).because(e))
 }
 
@@ -223,8 +228,11 @@ pub fn start(ctx: &Ctx, domain: &DomainRef, how: Start) -> Result<Created> {
     if let Some(accel) = how.accel {
         domain.record.spec.accel = accel;
     }
+    // What its memory was is of no use once its disk has changed.
+    domain.record.saved = None;
+    let begin = if how.paused { Begin::Paused } else { Begin::Run };
     let ready = prepare_again(ctx, &mut domain);
-    let booting = ready.and_then(|()| create::start(ctx, &domain.name, &domain.record, &lock, &mut interrupt));
+    let booting = ready.and_then(|()| create::start(ctx, &domain.name, &domain.record, &lock, &begin, &mut interrupt));
     let booting = match booting {
         Ok(booting) => booting,
         Err(e) => {
@@ -240,6 +248,10 @@ pub fn start(ctx: &Ctx, domain: &DomainRef, how: Start) -> Result<Created> {
 /// The host may have been rebooted, or its interpreter upgraded, since the domain last ran.
 fn prepare_again(ctx: &Ctx, domain: &mut Domain) -> Result<()> {
     let profiles = registry::profiles()?;
+    if domain.record.hardware.is_some() {
+        hexagon::prepare::again(ctx, &mut domain.record, &profiles)?;
+        return Ok(ctx.store.write_record(&domain.name, &domain.record)?);
+    }
     let facts = facts::of(ctx, &domain.record.artifact, &profiles)?;
     inspect::check(&facts, profiles.find(&domain.record.arch).ok())?;
     let Some(profile) = facts.profile.as_deref().and_then(|p| profiles.find(p).ok()) else { return Ok(()) };

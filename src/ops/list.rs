@@ -80,7 +80,9 @@ fn row(domain: &Domain) -> Row {
     let run = domain.run.as_ref();
     let crashed = domain.state == State::ShutOff && record.ended.as_ref().is_some_and(|e| e.how == "crashed");
     let columns = if crashed { State::Crashed.columns() } else { domain.state.columns() };
-    let memory = run.and_then(|r| r.cage.memory_limit().or_else(|| r.cage.memory_used()).or_else(|| pss(&r.cage)));
+    let own = record.hardware.as_ref().map(|_| record.spec.memory.unwrap_or(super::hexagon::MEMORY));
+    let memory =
+        own.or(run.and_then(|r| r.cage.memory_limit().or_else(|| r.cage.memory_used()).or_else(|| pss(&r.cage))));
     Row {
         name: domain.name.to_string(),
         domid: domain.domid(),
@@ -91,10 +93,10 @@ fn row(domain: &Domain) -> Row {
         vcpus: vcpus(domain),
         cpu_seconds: run.map_or(0.0, |r| r.cage.cpu_micros() as f64 / 1e6),
         arch: record.arch.clone(),
-        emulated: record.emulated.is_some(),
+        emulated: record.is_slow(),
         native: record.emulated.as_ref().and_then(|by| by.native.clone()),
         image: record.spec.image.clone(),
-        backend: run.map_or_else(|| "nspawn".to_owned(), |r| r.backend.clone()),
+        backend: run.map_or_else(|| record.spec.backend.name().to_owned(), |r| r.backend.clone()),
         created: record.created,
         started: run.map(|r| r.started),
         leader: run.map(|r| r.leader).filter(|&l| l != 0),
@@ -104,6 +106,9 @@ fn row(domain: &Domain) -> Row {
 /// How many CPUs it may use: its share, its set, else the host's.
 fn vcpus(domain: &Domain) -> u32 {
     let spec = &domain.record.spec;
+    if domain.record.hardware.is_some() {
+        return super::hexagon::machine::vcpus(spec);
+    }
     let host = std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX));
     let set = spec.cpus.as_deref().and_then(count_cpus).unwrap_or(host);
     spec.vcpus.unwrap_or(set).min(set)

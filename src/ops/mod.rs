@@ -17,6 +17,7 @@ pub mod enter;
 pub mod exec;
 pub mod export;
 pub mod facts;
+pub mod hexagon;
 pub mod ids;
 pub mod images;
 pub mod import;
@@ -205,6 +206,13 @@ impl Interrupt {
     pub fn collect() -> Result<Interrupt> {
         let signals = crate::sys::signal::Signals::collect(&crate::sys::signal::ENDING);
         Ok(Interrupt(signals.map_err(|e| Error::general("cannot watch for signals").because(e))?))
+    }
+
+    /// Waits for a while. Errors: one has come.
+    pub fn sleep(&mut self, time: std::time::Duration) -> Result<()> {
+        let millis = i32::try_from(time.as_millis()).unwrap_or(i32::MAX);
+        let _ = crate::sys::sock::poll(&[(std::os::fd::AsFd::as_fd(&self.0), false)], millis);
+        self.check()
     }
 
     /// Fails when one has come.

@@ -7,9 +7,11 @@ use std::ffi::OsString;
 use super::create::Create;
 use super::inspect::{self, Facts};
 use super::isolation::{self, Isolation};
-use super::{Ctx, Error, Interrupt, Kind, Result, accel, facts, images, interpreter, provision, registry, sweep};
+use super::{
+    Ctx, Error, Interrupt, Kind, Result, accel, facts, hexagon, images, interpreter, provision, registry, sweep,
+};
 use crate::arch::{Profile, Profiles};
-use crate::domain::{Accel, Artifact, InitKind, Name, Spec, State};
+use crate::domain::{Accel, Artifact, Backend, InitKind, Name, Spec, State};
 use crate::image::oci::Ask;
 use crate::store::domains::{Record, new_uuid, now};
 use crate::store::young;
@@ -69,6 +71,10 @@ pub enum Purpose<'a> {
 /// Makes a domain on disk: image, name, record, interpreter, emulation layer.
 pub fn reserve(ctx: &Ctx, what: &Create, purpose: Purpose<'_>, interrupt: &mut Interrupt) -> Result<Reserved> {
     super::need_root("create")?;
+    if what.spec.image.is_empty() {
+        let error = Error::new(Kind::Create, "a domain of disks alone, without an image, cannot be made yet");
+        return Err(error.hint("name an image for its root: image=\"debian/bookworm\""));
+    }
     ctx.store.open()?;
     sweep::thorough(ctx)?;
     fail::point("resolve").map_err(injected)?;
@@ -95,6 +101,9 @@ pub fn reserve(ctx: &Ctx, what: &Create, purpose: Purpose<'_>, interrupt: &mut I
     }
     inspect::check(&facts, wanted).map_err(|e| e.with_kind(Kind::Create))?;
     let isolation = isolation::decide(ctx, &what.spec, &reserved.record.artifact)?;
+    if what.spec.backend == Backend::Qemu {
+        return machine(ctx, reserved, facts, (what, &profiles, isolation), interrupt);
+    }
     reserved.record.userns = isolation.userns;
     let boot = matches!(purpose, Purpose::Boot);
     if boot && facts.init.is_none() {
@@ -106,6 +115,27 @@ pub fn reserve(ctx: &Ctx, what: &Create, purpose: Purpose<'_>, interrupt: &mut I
     fail::point("record").map_err(injected)?;
     if !what.spec.rm {
         // A domain that is kept must not lose its image to a power cut: another may have its name by then.
+        young::settle(&ctx.store, &reserved.record.artifact.stored_keys())?;
+    }
+    ctx.store.write_record(&reserved.name, &reserved.record)?;
+    interrupt.check()?;
+    Ok(reserved)
+}
+
+/// The rest for a domain with a kernel of its own.
+fn machine(
+    ctx: &Ctx,
+    mut reserved: Reserved,
+    facts: Facts,
+    (what, profiles, isolation): (&Create, &Profiles, Isolation),
+    interrupt: &mut Interrupt,
+) -> Result<Reserved> {
+    let dir = ctx.store.domain(reserved.name.as_str());
+    let hostname = what.spec.hostname.clone().unwrap_or(reserved.name.hostname());
+    let work = hexagon::prepare::Work { what, profiles, isolation, hostname: &hostname, dir: &dir };
+    hexagon::prepare::prepare(ctx, &mut reserved.record, facts, &work, interrupt)?;
+    fail::point("record").map_err(injected)?;
+    if !what.spec.rm {
         young::settle(&ctx.store, &reserved.record.artifact.stored_keys())?;
     }
     ctx.store.write_record(&reserved.name, &reserved.record)?;
@@ -144,6 +174,8 @@ fn take_name(ctx: &Ctx, what: &Create, artifact: Artifact) -> Result<Reserved> {
         artifact,
         arch: String::new(),
         emulated: None,
+        hardware: None,
+        saved: None,
         init: InitKind::default(),
         userns: false,
         building: true,
@@ -182,8 +214,13 @@ fn give_init(
 ) -> Result<Facts> {
     let artifact = &reserved.record.artifact;
     let uuid = &reserved.record.uuid;
-    let wish =
-        provision::Wish { mirror: what.mirror.as_deref(), credentials: !what.spec.no_credentials, uuid, isolation };
+    let wish = provision::Wish {
+        mirror: what.mirror.as_deref(),
+        credentials: !what.spec.no_credentials,
+        uuid,
+        isolation,
+        kernel: false,
+    };
     let Some(layer) = provision::provision(ctx, artifact, facts, profiles, &wish, interrupt)? else {
         return Err(cannot_boot(&artifact.label, facts));
     };

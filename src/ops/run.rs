@@ -63,7 +63,7 @@ pub fn start(ctx: &Ctx, reserved: &Reserved, command: Command) -> Result<(Jail, 
     run.machine = format!("pronto-{}-{}", ctx.store.tag(), run.domid);
     run.backend = "direct".into();
     let spec = &record.spec;
-    let limits = Limits { memory: spec.memory, cpus: spec.vcpus, cpuset: spec.cpus.clone() };
+    let limits = Limits { memory: spec.memory, cpus: spec.vcpus, cpuset: spec.cpus.clone(), ..Limits::default() };
     let lent = delegation::borrow()?;
     run.cage = Cage::light(&lent.hierarchies, &run.machine, &limits).map_err(|e| cannot(e.to_string()))?;
     drop(lent);

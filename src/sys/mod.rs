@@ -30,6 +30,7 @@ pub mod signal;
 pub mod sock;
 pub mod systemd_bus;
 pub mod tag;
+pub mod tap;
 mod tiny;
 pub mod unfinished;
 pub mod unpack;

@@ -219,6 +219,12 @@ impl Tool {
         self.command.spawn().map_err(|source| self.start_error(source))
     }
 
+    /// Becomes the program; returns only why it could not. Errors: as execve(2).
+    pub fn execute(mut self) -> io::Error {
+        self.log();
+        std::os::unix::process::CommandExt::exec(&mut self.command)
+    }
+
     /// The program, as it was named.
     pub fn program(&self) -> String {
         self.line[0].to_string_lossy().into_owned()
@@ -244,6 +250,32 @@ pub fn above(fd: BorrowedFd<'_>, lowest: i32) -> io::Result<OwnedFd> {
     let raw = nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(lowest))?;
     // SAFETY: the kernel has just made this descriptor for us.
     Ok(unsafe { OwnedFd::from_raw_fd(raw) })
+}
+
+/// Forks into new namespaces a child that becomes another program by `child`, which returns only why it could not. Errors: that; nothing
+/// is left of the child then. The caller has one thread ([`spawn`](super::ns::spawn)).
+pub fn spawn_reporting(
+    flags: nix::sched::CloneFlags,
+    child: impl FnOnce() -> io::Error,
+) -> io::Result<super::ns::Process> {
+    let (mut reader, low) = pipe()?;
+    // Out of the way of what the child puts at low numbers.
+    let writer = std::fs::File::from(above(low.as_fd(), 16)?);
+    drop(low);
+    let process = super::ns::spawn(flags, move || {
+        let mut writer = writer;
+        let error = child();
+        let _ = io::Write::write_all(&mut writer, error.to_string().as_bytes());
+        127
+    })?;
+    // The pipe closes with the exec, or carries why there was none.
+    let mut why = String::new();
+    io::Read::read_to_string(&mut reader, &mut why)?;
+    if why.is_empty() {
+        return Ok(process);
+    }
+    let _ = process.wait();
+    Err(io::Error::other(why))
 }
 
 /// The last 2 KiB, as text.

@@ -7,6 +7,8 @@ pub mod xen;
 
 use std::path::PathBuf;
 
+pub use crate::domain::full::Publish;
+
 /// All that a driver must know of one run of a guest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Machine {
@@ -116,17 +118,4 @@ pub enum Link {
         /// The name of the interface on the host's side, where it matters.
         name: Option<String>,
     },
-}
-
-/// A port of this host's that leads into a guest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Publish {
-    /// On which address; all of them when none.
-    pub address: Option<std::net::IpAddr>,
-    /// The host's port.
-    pub host: u16,
-    /// The guest's.
-    pub guest: u16,
-    /// UDP instead of TCP.
-    pub udp: bool,
 }

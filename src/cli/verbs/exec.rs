@@ -8,8 +8,8 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use super::Verb;
 use crate::cli::failure::{Failure, Outcome};
 use crate::cli::front::Front;
-use crate::cli::guest;
 use crate::cli::words::{self, Variable};
+use crate::cli::{choices, guest};
 use crate::domain::{Accel, DomainRef};
 use crate::ops::{self, exec::Command};
 
@@ -26,7 +26,7 @@ pub struct Exec {
     #[arg(short, long = "env", value_name = "K=V", value_parser = OsStringValueParser::new().try_map(words::variable))]
     env: Vec<Variable>,
     /// Run nothing native: the command and all that it starts are emulated, whatever the domain was started with
-    #[arg(long, value_name = "off", value_parser = guest::no_accel)]
+    #[arg(long, value_name = "off", value_parser = choices::no_accel)]
     accel: Option<Accel>,
     /// The domain, then the command and its words
     #[arg(value_name = "NAME", required = true, trailing_var_arg = true, value_parser = OsStringValueParser::new())]

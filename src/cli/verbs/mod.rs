@@ -3,6 +3,9 @@
 
 mod arch;
 mod binfmt;
+mod block_attach;
+mod block_detach;
+mod block_list;
 mod cache;
 mod completions;
 mod console;
@@ -13,6 +16,7 @@ mod destroy;
 mod doctor;
 mod domid;
 mod domname;
+mod dump_core;
 mod exec;
 mod export;
 mod help;
@@ -22,21 +26,30 @@ mod info;
 mod inspect;
 mod list;
 mod logs;
+mod mem_set;
+mod network_attach;
+mod network_detach;
+mod network_list;
 mod new;
 mod pause;
 mod profile;
 mod prune;
 mod pull;
+mod qemu_monitor_command;
 mod reboot;
 mod rename;
+mod restore;
 mod rmi;
 mod run;
+mod save;
 mod short;
 mod shutdown;
 mod start;
 mod tag;
+mod trigger;
 mod unpause;
 mod uptime;
+mod vcpu_list;
 mod verify;
 mod version;
 
@@ -98,6 +111,8 @@ pub const ALL: &[Entry] = &[
     entry::<reboot::Reboot>(),
     entry::<pause::Pause>(),
     entry::<unpause::Unpause>(),
+    entry::<save::Save>(),
+    entry::<restore::Restore>(),
     entry::<new::New>(),
     entry::<start::Start>(),
     entry::<delete::Delete>(),
@@ -106,6 +121,17 @@ pub const ALL: &[Entry] = &[
     entry::<domname::Domname>(),
     entry::<uptime::Uptime>(),
     entry::<info::Info>(),
+    entry::<vcpu_list::VcpuList>(),
+    entry::<mem_set::MemSet>(),
+    entry::<trigger::Trigger>(),
+    entry::<dump_core::DumpCore>(),
+    entry::<block_list::BlockList>(),
+    entry::<block_attach::BlockAttach>(),
+    entry::<block_detach::BlockDetach>(),
+    entry::<network_list::NetworkList>(),
+    entry::<network_attach::NetworkAttach>(),
+    entry::<network_detach::NetworkDetach>(),
+    entry::<qemu_monitor_command::QemuMonitorCommand>(),
     entry::<pull::Pull>(),
     entry::<images::Images>(),
     entry::<inspect::Inspect>(),

@@ -8,10 +8,9 @@ use clap::Args;
 use clap::builder::OsStringValueParser;
 
 use super::Verb;
-use crate::cli::config::Settings;
 use crate::cli::failure::{Failure, Outcome};
 use crate::cli::front::Front;
-use crate::cli::{guest, words};
+use crate::cli::{guest, request, words};
 use crate::ops::{self, Ctx};
 
 /// Run one command in an image, without an init
@@ -54,8 +53,7 @@ impl Verb for Run {
         }
         let env = std::mem::take(&mut self.options.env);
         let access = std::mem::take(&mut self.options.access);
-        let mut what =
-            guest::request(&image, self.name, self.options, Settings::default(), (&front.globals, &front.defaults()?))?;
+        let mut what = request::one_command(&image, self.name, self.options, front)?;
         what.timeout = self.timeout;
         what.spec.rm = true;
         let command = self.how.command(words, env);

@@ -3,10 +3,10 @@
 
 use std::ffi::OsString;
 
-use crate::cli::config::Settings;
 use crate::cli::failure::{Failure, Outcome};
 use crate::cli::front::Front;
 use crate::cli::guest::{self, CommandOptions, GuestOptions};
+use crate::cli::request;
 use crate::ops;
 
 /// Runs the short form; `words` starts with the image.
@@ -21,13 +21,7 @@ pub fn short_form(front: &Front, mut words: Vec<OsString>) -> Outcome {
             help: None,
         });
     }
-    let mut what = guest::request(
-        &image,
-        None,
-        GuestOptions::default(),
-        Settings::default(),
-        (&front.globals, &front.defaults()?),
-    )?;
+    let mut what = request::one_command(&image, None, GuestOptions::default(), front)?;
     what.spec.rm = true;
     let command = CommandOptions::default().command(words, Vec::new());
     let ctx = front.ctx("IMAGE COMMAND")?;

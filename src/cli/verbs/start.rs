@@ -7,7 +7,7 @@ use clap::Args;
 use super::Verb;
 use crate::cli::failure::Outcome;
 use crate::cli::front::Front;
-use crate::cli::{config, guest, words};
+use crate::cli::{choices, guest, words};
 use crate::domain::{Accel, DomainRef};
 use crate::ops;
 
@@ -30,7 +30,7 @@ pub struct Start {
     #[arg(short, long)]
     paused: bool,
     /// From now on, run native programs in the place of a foreign Debian's own, or none
-    #[arg(long, value_name = "off|tools|build", value_parser = config::accel)]
+    #[arg(long, value_name = "off|tools|build", value_parser = choices::native)]
     accel: Option<Accel>,
     /// The domain's name
     #[arg(value_name = "NAME", value_parser = guest::domain())]

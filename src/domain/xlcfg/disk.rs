@@ -72,6 +72,13 @@ pub enum BackendType {
     Standalone,
 }
 
+impl DiskFormat {
+    /// xl's word for it.
+    pub fn name(self) -> &'static str {
+        FORMATS.iter().find(|(_, format)| *format == self).map_or("raw", |(word, _)| word)
+    }
+}
+
 const FORMATS: &[(&str, DiskFormat)] = &[
     ("raw", DiskFormat::Raw),
     ("qcow", DiskFormat::Qcow),

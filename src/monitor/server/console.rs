@@ -22,8 +22,12 @@ impl Server<'_> {
             }
         }
         // EIO: nobody has the terminal open any more, which is how a guest's end looks from here.
-        if let Ok(n) = pty_file(&self.run).read(&mut buffer) {
-            self.show(&buffer[..n]);
+        let read = pty_file(&self.run).read(&mut buffer);
+        if let Some(bytes) = read.ok().filter(|n| *n > 0).map(|n| &buffer[..n]) {
+            self.show(bytes);
+            if self.guest.saw(bytes) {
+                self.up();
+            }
         } else {
             // Between the guest's last close and the program's end the terminal is readable without data: do not spin.
             std::thread::sleep(Duration::from_millis(1));

@@ -153,13 +153,17 @@ impl Server<'_> {
             let left = d.saturating_duration_since(Instant::now()).as_millis();
             i32::try_from(left).unwrap_or(i32::MAX - 1).saturating_add(1)
         });
+        // One that is not there is stood in for by the listener, whose place is looked at once.
+        let listener = self.listener.as_fd();
         let mut fds: Vec<(BorrowedFd<'_>, bool)> = vec![
             (self.run.pty.as_fd(), !self.typed.is_empty()),
-            (self.run.notify.as_fd(), false),
+            (self.run.notify.as_ref().map_or(listener, AsFd::as_fd), false),
             (self.run.process.fd.as_fd(), false),
             (self.signals.as_fd(), false),
-            (self.listener.as_fd(), false),
+            (listener, false),
+            (self.guest.control().unwrap_or(listener), false),
         ];
+        let fixed = fds.len();
         fds.extend(self.clients.iter().map(|c| (c.as_fd(), c.wants_to_write())));
         let ready = sock::poll(&fds, timeout)?;
         drop(fds);
@@ -169,6 +173,9 @@ impl Server<'_> {
         if ready[1] {
             self.notified();
         }
+        if ready[5] && self.guest.control().is_some() {
+            self.heard();
+        }
         if let Some(signal) = if ready[3] { self.signals.take() } else { None } {
             self.must_go(signal);
         }
@@ -177,8 +184,8 @@ impl Server<'_> {
                 self.clients.extend(Client::new(stream, Role::Fresh));
             }
         }
-        for at in 0..ready.len() - 5 {
-            if ready[at + 5] {
+        for at in 0..ready.len() - fixed {
+            if ready[at + fixed] {
                 self.clients[at].flush();
                 self.clients[at].receive();
                 self.serve_client(at);
@@ -231,6 +238,14 @@ impl Server<'_> {
                     self.up();
                 }
             }
+        }
+    }
+
+    fn heard(&mut self) {
+        let mut up = false;
+        self.must(|guest| guest.heard().map(|is| up = is));
+        if up {
+            self.up();
         }
     }
 
@@ -321,7 +336,7 @@ impl Server<'_> {
 /// so what others send is dropped: the kernel says who it was.
 fn receive_notice(run: &Started) -> Option<String> {
     loop {
-        let (text, sender) = sock::receive_from(&run.notify).ok()?;
+        let (text, sender) = sock::receive_from(run.notify.as_ref()?).ok()?;
         if sender == run.process.pid.as_raw() {
             return Some(String::from_utf8_lossy(&text).into_owned());
         }

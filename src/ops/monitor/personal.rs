@@ -72,6 +72,14 @@ fn hosts_with(hosts: &str, hostname: &str) -> String {
     text
 }
 
+/// Writes a file into the guest's tree, and the directories that it lies in where they are missing. Errors: as [`mount_point`].
+pub fn write(root: &Root, path: &str, content: &[u8]) -> io::Result<()> {
+    if let Some(parent) = Path::new(path).parent() {
+        mount_point(root, parent, true)?;
+    }
+    replace(root, path, content)
+}
+
 /// Replaces a file in the guest: what stood there, a link too, is removed, so that nothing outside `etc` is written.
 fn replace(root: &Root, path: &str, content: &[u8]) -> io::Result<()> {
     let named = |e: io::Error| io::Error::new(e.kind(), format!("{path} in the guest: {e}"));

@@ -6,9 +6,11 @@ use std::ffi::OsString;
 use std::io::BufReader;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
 
 use crate::domain::Name;
 use crate::monitor::protocol::{self, Event, How, Request};
@@ -17,6 +19,32 @@ use crate::store::Store;
 use crate::sys::lock::Lock;
 use crate::sys::process::Tool;
 use crate::sys::{ns, sock};
+
+/// How a guest with a kernel of its own begins.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Begin {
+    /// It runs.
+    #[default]
+    Run,
+    /// It stands still until somebody lets it go on.
+    Paused,
+    /// It is where it was when it was saved.
+    Restored {
+        /// The file.
+        state: PathBuf,
+        /// Where in it QEMU's stream begins.
+        at: u64,
+        /// Whether it stands still.
+        paused: bool,
+    },
+}
+
+impl Begin {
+    /// As a word for the monitor.
+    fn word(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
 
 /// The starter's side of a monitor. While it is held unreleased, the domain ends (and is discarded) with this process.
 #[derive(Debug)]
@@ -27,18 +55,26 @@ pub struct Starter {
     pidfd: Option<OwnedFd>,
 }
 
-/// Starts the monitor of a domain and hands it the domain's lock. Errors: the program could not be started.
-pub fn spawn(store: &Store, root: Option<&Path>, name: &Name, uuid: &str, lock: &Lock) -> Result<Starter> {
+/// Starts the monitor of a domain and hands it the domain's lock. `begin` is for guests with a kernel of their own. Errors: the program could not be started.
+pub fn spawn(
+    store: &Store,
+    root: Option<&Path>,
+    name: &Name,
+    uuid: &str,
+    lock: &Lock,
+    begin: &Begin,
+) -> Result<Starter> {
     let failed = |e: std::io::Error| Error::new(Kind::Create, "cannot start the domain's monitor").because(e);
     let (ours, theirs) = UnixStream::pair().map_err(failed)?;
     let output = store.run_dir(uuid).join("monitor.log");
     let output = std::fs::File::create(&output).map_err(failed)?;
-    let words: [OsString; 5] = [
+    let words: [OsString; 6] = [
         "__monitor".into(),
         root.map(|r| r.as_os_str().to_owned()).unwrap_or_default(),
         name.as_str().into(),
         lock.as_raw_fd().to_string().into(),
         theirs.as_raw_fd().to_string().into(),
+        begin.word().into(),
     ];
     let own = std::env::current_exe().map_err(failed)?;
     let mut tool = if systemd_runs() { in_scope(uuid, &own) } else { Tool::new(&own) }.args(&words);

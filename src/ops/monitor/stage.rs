@@ -126,25 +126,7 @@ impl Stage {
     /// program; nothing is left of it.
     pub fn spawn(self) -> io::Result<ns::Process> {
         use nix::sched::CloneFlags;
-        let (mut reader, low) = process::pipe()?;
-        // Out of the way of what is put at 3 and 4.
-        let writer = std::fs::File::from(process::above(low.as_fd(), 16)?);
-        drop(low);
-        let process = ns::spawn(CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNS, move || {
-            use std::io::Write;
-            let mut writer = writer;
-            let error = self.execute();
-            let _ = writer.write_all(error.to_string().as_bytes());
-            127
-        })?;
-        // The pipe closes with the exec, or carries why there was none.
-        let mut why = String::new();
-        io::Read::read_to_string(&mut reader, &mut why)?;
-        if why.is_empty() {
-            return Ok(process);
-        }
-        let _ = process.wait();
-        Err(io::Error::other(why))
+        process::spawn_reporting(CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNS, move || self.execute())
     }
 }
 

@@ -11,7 +11,7 @@ fn put(dir: &Path, path: &str, text: &[u8]) {
 }
 
 fn apt() -> Recipe {
-    recipe::recipe(Some(&OsRelease::default()), &|path| path == "/usr/bin/apt-get", None).unwrap()
+    recipe::recipe(Some(&OsRelease::default()), &|path| path == "/usr/bin/apt-get", None, None).unwrap()
 }
 
 const PERSONAL: [&str; 4] =

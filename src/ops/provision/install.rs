@@ -52,7 +52,9 @@ pub struct Job<'a> {
 
 /// Does it. Errors: [`Kind::Create`], with the last words of the command that failed; no process, mount or cgroup is left.
 pub fn install(ctx: &Ctx, job: Job<'_>, interrupt: &mut Interrupt) -> Result<()> {
-    let cannot = |what: &str| Error::new(Kind::Create, format!("cannot {what} to install systemd in '{}'", job.label));
+    let cannot = |what: &str| {
+        Error::new(Kind::Create, format!("cannot {what} to install {} in '{}'", job.recipe.goods, job.label))
+    };
     let claim = job.userns.then(|| ids::take(job.uuid)).transpose().map_err(|e| cannot("find ids").because(e))?;
     let mapping = claim.as_ref().map(|c| Mapping::of(c.range)).transpose();
     let ids = mapping.map_err(|e| cannot("make a user namespace").because(e))?;
@@ -69,14 +71,15 @@ pub fn install(ctx: &Ctx, job: Job<'_>, interrupt: &mut Interrupt) -> Result<()>
     let started = direct::start(plan);
     drop(back);
     let jail = started.map_err(|e| cannot("start a command").because(e.to_string()))?;
-    let step = ctx.report.begin(&format!("installing systemd in {} by {}", job.label, job.recipe.program), None);
+    let step =
+        ctx.report.begin(&format!("installing {} in {} by {}", job.recipe.goods, job.label, job.recipe.program), None);
     let begun = Instant::now();
     let mut output = Output { step: step.as_ref(), pending: Vec::new(), lines: VecDeque::new() };
     let status = attend(jail, interrupt, &mut output)?;
     if !status.success() {
         return Err(failure(job.label, job.recipe, status, output.lines.make_contiguous()));
     }
-    step.done(&format!("installed systemd in {} ({:.0} s)", job.label, begun.elapsed().as_secs_f64()));
+    step.done(&format!("installed {} in {} ({:.0} s)", job.recipe.goods, job.label, begun.elapsed().as_secs_f64()));
     Ok(())
 }
 
@@ -273,7 +276,8 @@ mod tests {
     }
 
     fn failed(code: i32, text: &str) -> Error {
-        let recipe = recipe::recipe(Some(&OsRelease::default()), &|path| path == "/usr/bin/apt-get", None).unwrap();
+        let recipe =
+            recipe::recipe(Some(&OsRelease::default()), &|path| path == "/usr/bin/apt-get", None, None).unwrap();
         failure("x/y", &recipe, ExitStatus::from_raw(code << 8), &lines(text))
     }
 

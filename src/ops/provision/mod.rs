@@ -11,11 +11,11 @@ pub mod recipe;
 use std::fmt::Write;
 use std::path::Path;
 
-use super::inspect::Facts;
+use super::inspect::{Facts, OsRelease};
 use super::isolation::Isolation;
 use super::{Ctx, Error, Interrupt, Kind, Result, interpreter, tree};
-use crate::arch::Profiles;
-use crate::domain::{Artifact, Layer, Spec};
+use crate::arch::{Profile, Profiles};
+use crate::domain::{Artifact, Layer, Spec, kernel};
 use crate::image::Digest;
 use crate::store::layers::{self, Claimed, Meta};
 use crate::store::young;
@@ -34,9 +34,11 @@ pub struct Wish<'a> {
     pub uuid: &'a str,
     /// How the work is kept from the host: as the domain will be.
     pub isolation: Isolation,
+    /// A kernel and a guest agent, too, for a machine of its own.
+    pub kernel: bool,
 }
 
-/// Gives an image without an init systemd and dbus, by its own package manager, as a stored layer keyed by its parents.
+/// Gives an image without an init systemd and dbus (and, where that is wished, a kernel), by its own package manager, as a stored layer keyed by its parents.
 /// `None`: there is nothing in it that could be given one. Errors: [`Kind::Create`] when it has no package manager that is
 /// known, or that one fails; nothing is left half-made.
 pub fn provision(
@@ -53,9 +55,11 @@ pub fn provision(
     };
     wish.mirror.map(bootstrap::check_mirror).transpose()?;
     let lowers = tree::lowers(&ctx.store, artifact)?;
-    let (recipe, key) = plan(ctx, artifact, facts, wish.mirror)?;
+    let (recipe, key) = plan(ctx, artifact, facts, profile, wish)?;
     let there = || layers::meta(&ctx.store, &key);
-    let waiting = || ctx.report.note(&format!("another pronto is installing systemd in {label}: waiting for it"));
+    let waiting = || {
+        ctx.report.note(&format!("another pronto is installing {} in {label}: waiting for it", recipe.goods));
+    };
     let claim = match layers::claim(&ctx.store, &key, there, waiting)? {
         Claimed::There(_) => return Ok(Some(Layer::Stored(key))),
         Claimed::Mine(claim) => claim,
@@ -92,18 +96,31 @@ fn finish(upper: &Path, recipe: &Recipe) -> std::io::Result<(u64, u64)> {
 }
 
 /// What is to be done, and the name of what comes of it. Errors: the image cannot be given an init.
-fn plan(ctx: &Ctx, artifact: &Artifact, facts: &Facts, mirror: Option<&str>) -> Result<(Recipe, String)> {
+fn plan(ctx: &Ctx, artifact: &Artifact, facts: &Facts, profile: &Profile, wish: &Wish<'_>) -> Result<(Recipe, String)> {
     let failed = |e: std::io::Error| Error::new(Kind::Create, format!("cannot read '{}'", artifact.label)).because(e);
     let lowers = tree::lowers(&ctx.store, artifact)?;
     let tree = Overlay { lowers, ..Overlay::default() }.detached().map_err(failed)?;
     let root = Root::from_fd(tree, Path::new(&artifact.label));
-    let recipe = recipe::recipe(facts.os_release.as_ref(), &|path| root.exists(path), mirror).map_err(|refusal| {
-        Error::new(Kind::Create, format!("'{}' has no init, and cannot be given one", artifact.label))
+    let os = facts.os_release.as_ref();
+    let kernel = if wish.kernel { Some(kernel(artifact, os, profile)?) } else { None };
+    let recipe = recipe::recipe(os, &|path| root.exists(path), wish.mirror, kernel).map_err(|refusal| {
+        let lacks = if wish.kernel { "kernel" } else { "init" };
+        Error::new(Kind::Create, format!("'{}' has no {lacks}, and cannot be given one", artifact.label))
             .because(refusal)
             .hint(format!("run one command in it: pronto run {} -- COMMAND", artifact.label))
     })?;
     let key = key(artifact, &recipe).map_err(failed)?;
     Ok((recipe, key))
+}
+
+/// The packages of a kernel for an image. Errors: which ones is not known.
+fn kernel(artifact: &Artifact, os: Option<&OsRelease>, profile: &Profile) -> Result<&'static [&'static str]> {
+    let (id, like) = os.map(|os| (os.id.as_str(), os.id_like.as_str())).unwrap_or_default();
+    kernel::packages(id, like, &profile.name).ok_or_else(|| {
+        let what =
+            format!("'{}' has no kernel, and how it would get one for {} is not known", artifact.label, profile.name);
+        Error::new(Kind::Create, what).hint("name one: kernel=FILE ramdisk=FILE")
+    })
 }
 
 /// A layer belongs to the layers below it and to what was done, which includes the mirror.
@@ -150,7 +167,7 @@ mod tests {
 
     fn apt(mirror: Option<&str>) -> Recipe {
         let os = OsRelease { version_codename: "bookworm".into(), ..OsRelease::default() };
-        recipe::recipe(Some(&os), &|path| path == "/usr/bin/apt-get", mirror).unwrap()
+        recipe::recipe(Some(&os), &|path| path == "/usr/bin/apt-get", mirror, None).unwrap()
     }
 
     #[test]

@@ -35,6 +35,8 @@ pub struct Command {
 pub struct Recipe {
     /// The package manager's name.
     pub program: &'static str,
+    /// What is installed, as people call it.
+    pub goods: &'static str,
     /// Files for the commands.
     pub files: Vec<File>,
     /// Variables for them.
@@ -81,8 +83,14 @@ const PROGRAMS: [(&str, Family); 7] = [
 /// Distributions without systemd, whatever they are made from.
 const NEVER: [&str; 6] = ["alpine", "postmarketos", "wolfi", "chimera", "devuan", "artix"];
 
-/// The recipe for a tree. `has` says whether a path (absolute) is in it; `mirror` is where apt shall get packages from.
-pub fn recipe(os: Option<&OsRelease>, has: &dyn Fn(&str) -> bool, mirror: Option<&str>) -> Result<Recipe, Refusal> {
+/// The recipe for a tree. `has` says whether a path (absolute) is in it; `mirror` is where apt shall get packages from; `kernel` names the
+/// packages of a kernel, for a machine of its own.
+pub fn recipe(
+    os: Option<&OsRelease>,
+    has: &dyn Fn(&str) -> bool,
+    mirror: Option<&str>,
+    kernel: Option<&[&str]>,
+) -> Result<Recipe, Refusal> {
     let unknown = OsRelease::default();
     let os = os.unwrap_or(&unknown);
     if NEVER.contains(&os.id.as_str()) {
@@ -95,11 +103,22 @@ pub fn recipe(os: Option<&OsRelease>, has: &dyn Fn(&str) -> bool, mirror: Option
     let own = there.iter().find(|(_, family)| Some(*family) == said(os));
     let Some(&(program, family)) = own.or(there.first()) else { return Err(Refusal::NoManager) };
     match family {
-        Family::Apt => apt(os, has, mirror),
-        Family::Dnf => Ok(dnf(program)),
-        Family::Zypper => Ok(zypper()),
-        Family::Pacman => Ok(pacman()),
+        Family::Apt => apt(os, has, mirror, kernel),
+        Family::Dnf => Ok(dnf(program, kernel)),
+        Family::Zypper => Ok(zypper(kernel)),
+        Family::Pacman => Ok(pacman(kernel)),
     }
+}
+
+/// What a machine of its own needs besides a kernel, under the names that Debian has for it, and most others too.
+const AGENT: &str = "qemu-guest-agent";
+
+fn goods(kernel: Option<&[&str]>) -> &'static str {
+    if kernel.is_some() { "systemd and a kernel" } else { "systemd" }
+}
+
+fn install_step(kernel: Option<&[&str]>) -> &'static str {
+    if kernel.is_some() { "install a kernel, systemd and a guest agent" } else { INSTALL }
 }
 
 /// The family by ID, then by each of ID_LIKE. Source: os-release(5).
@@ -124,7 +143,12 @@ const LISTS: &str = "read the package lists";
 
 /// Debian and what is made from it. `login` is what the console starts and is no longer in every base system;
 /// libpam-systemd makes a session of a login.
-fn apt(os: &OsRelease, has: &dyn Fn(&str) -> bool, mirror: Option<&str>) -> Result<Recipe, Refusal> {
+fn apt(
+    os: &OsRelease,
+    has: &dyn Fn(&str) -> bool,
+    mirror: Option<&str>,
+    kernel: Option<&[&str]>,
+) -> Result<Recipe, Refusal> {
     // Everything runs as the guest's root: dropping to the user _apt gains nothing in a throw-away jail, and its
     // directories' owners would have to be right. No pty of apt's own, no questions, and no waiting for a disk that the
     // jail does not promise anything about anyway.
@@ -147,16 +171,34 @@ fn apt(os: &OsRelease, has: &dyn Fn(&str) -> bool, mirror: Option<&str>) -> Resu
     ["unsafe-io", "confdef", "confold"].iter().for_each(|o| add(&mut install, &format!("Dpkg::Options::=--force-{o}")));
     install.extend(["--no-install-recommends", "install"].map(str::to_owned));
     install.extend(["systemd", "systemd-sysv", "dbus", "libpam-systemd", "login"].map(str::to_owned));
+    let mut commands = Vec::new();
+    if let Some(kernel) = kernel {
+        install.extend(kernel.iter().chain(&["udev", "kmod", "e2fsprogs", AGENT]).map(|&word| word.to_owned()));
+        commands.push(command("prepare for a kernel", &["sh", "-c", BEFORE_INITRAMFS]));
+    }
     let mut update = common;
     update.push("update".to_owned());
+    commands.push(Command { what: LISTS, words: update });
+    commands.push(Command { what: install_step(kernel), words: install });
+    if kernel.is_some() {
+        commands.push(command("tidy up behind a kernel", &["sh", "-c", AFTER_INITRAMFS]));
+    }
     Ok(Recipe {
         program: "apt-get",
+        goods: goods(kernel),
         files,
         env: vec![("DEBIAN_FRONTEND", "noninteractive"), ("DEBCONF_NONINTERACTIVE_SEEN", "true"), ("LC_ALL", "C")],
-        commands: vec![Command { what: LISTS, words: update }, Command { what: INSTALL, words: install }],
+        commands,
         mirrored: mirror.is_some(),
     })
 }
+
+/// A RAM disk with all drivers takes minutes to pack under emulation: the first one, which is packed at once, gets those of the machines
+/// that it will run on. What the guest makes later is as its distribution has it. Source: initramfs.conf(5).
+const BEFORE_INITRAMFS: &str = "mkdir -p /etc/initramfs-tools/conf.d /usr/share/initramfs-tools/modules.d && \
+    echo MODULES=list >/etc/initramfs-tools/conf.d/pronto && \
+    printf '%s\\n' virtio_pci virtio_mmio virtio_blk virtio_scsi sd_mod xen_blkfront ext4 >/usr/share/initramfs-tools/modules.d/pronto";
+const AFTER_INITRAMFS: &str = "rm -f /etc/initramfs-tools/conf.d/pronto /usr/share/initramfs-tools/modules.d/pronto";
 
 /// One line of sources.list(5). Newer releases trust a key only where it is named.
 fn sources(os: &OsRelease, has: &dyn Fn(&str) -> bool, url: &str) -> Result<String, Refusal> {
@@ -174,50 +216,65 @@ fn sources(os: &OsRelease, has: &dyn Fn(&str) -> bool, url: &str) -> Result<Stri
 }
 
 /// Fedora and the Enterprise Linuxes; agetty and login are in util-linux, which their base images cut down.
-fn dnf(program: &'static str) -> Recipe {
+fn dnf(program: &'static str, kernel: Option<&[&str]>) -> Recipe {
     let options: &[&str] = match program {
         // The stand-ins for parts of systemd that base images hold must give way to it.
         "dnf" | "dnf5" => &["-y", "--setopt=install_weak_deps=False", "--allowerasing"],
         "microdnf" => &["-y", "--setopt=install_weak_deps=0"],
         _ => &["-y"],
     };
-    let words = [&[program], options, &["install", "systemd", "dbus", "util-linux"]].concat();
+    let mut words = [&[program], options, &["install", "systemd", "dbus", "util-linux"]].concat();
+    if let Some(kernel) = kernel {
+        words.extend(kernel.iter().chain(&["systemd-udev", "systemd-networkd", AGENT]));
+    }
     Recipe {
         program,
+        goods: goods(kernel),
         files: Vec::new(),
         env: vec![("LC_ALL", "C")],
-        commands: vec![command(INSTALL, &words)],
+        commands: vec![command(install_step(kernel), &words)],
         mirrored: false,
     }
 }
 
 /// openSUSE and SLES.
-fn zypper() -> Recipe {
-    let install =
-        ["zypper", "--non-interactive", "install", "--no-recommends", "systemd", "dbus-1", "util-linux", "shadow"];
+fn zypper(kernel: Option<&[&str]>) -> Recipe {
+    let mut install =
+        vec!["zypper", "--non-interactive", "install", "--no-recommends", "systemd", "dbus-1", "util-linux", "shadow"];
+    if let Some(kernel) = kernel {
+        install.extend(kernel.iter().chain(&["udev", "systemd-network", AGENT]));
+    }
     Recipe {
         program: "zypper",
+        goods: goods(kernel),
         files: Vec::new(),
         env: vec![("LC_ALL", "C")],
-        commands: vec![command(LISTS, &["zypper", "--non-interactive", "refresh"]), command(INSTALL, &install)],
+        commands: vec![
+            command(LISTS, &["zypper", "--non-interactive", "refresh"]),
+            command(install_step(kernel), &install),
+        ],
         mirrored: false,
     }
 }
 
 /// Arch Linux, where installing without bringing everything up to date is not supported. pacman 7 downloads in a sandbox
 /// that needs Landlock, which no emulator has: a copy of its configuration goes without.
-fn pacman() -> Recipe {
+fn pacman(kernel: Option<&[&str]>) -> Recipe {
     let configuration = format!("/{WORKSHOP}/pacman.conf");
     let copy = format!("sed '/^[[:space:]]*DownloadUser/d' /etc/pacman.conf >{configuration}");
     let install = ["pacman", "--config", &configuration, "-Syu", "--noconfirm", "--needed"];
-    let install = [&install[..], &["systemd", "systemd-sysvcompat", "dbus"]].concat();
+    let mut install = [&install[..], &["systemd", "systemd-sysvcompat", "dbus"]].concat();
+    if let Some(kernel) = kernel {
+        install.extend(kernel.iter().chain(&[AGENT]));
+    }
     Recipe {
         program: "pacman",
+        goods: goods(kernel),
         files: Vec::new(),
         env: vec![("LC_ALL", "C")],
         commands: vec![
             command("read the package manager's configuration", &["sh", "-c", &copy]),
-            command(INSTALL, &install),
+            command(install_step(kernel), &install),
         ],
         mirrored: false,
     }

@@ -7,7 +7,7 @@ fn os(id: &str, like: &str, codename: &str) -> OsRelease {
 }
 
 fn of(os: &OsRelease, there: &[&str], mirror: Option<&str>) -> Result<Recipe, Refusal> {
-    recipe(Some(os), &|path| there.contains(&path), mirror)
+    recipe(Some(os), &|path| there.contains(&path), mirror, None)
 }
 
 fn script(os: &OsRelease, there: &[&str]) -> String {
@@ -101,7 +101,7 @@ fn what_it_says_it_is_decides_between_two() {
     assert_eq!(of(&os("fedora", "", ""), &both, None).unwrap().program, "dnf");
     assert_eq!(of(&os("nobara", "fedora", ""), &both, None).unwrap().program, "dnf");
     assert_eq!(of(&os("unheard-of", "", ""), &both, None).unwrap().program, "apt-get");
-    assert_eq!(recipe(None, &|path| path == "/usr/bin/apt-get", None).unwrap().program, "apt-get");
+    assert_eq!(recipe(None, &|path| path == "/usr/bin/apt-get", None, None).unwrap().program, "apt-get");
 }
 
 #[test]

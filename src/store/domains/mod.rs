@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::{Error, Result, Store};
-use crate::domain::{Artifact, DomainRef, InitKind, Name, Native, Spec, State};
+use crate::domain::full::Executor;
+use crate::domain::{Artifact, DomainRef, Hardware, InitKind, Name, Native, Spec, State};
 use crate::sys::cgroup::Cage;
 use crate::sys::fs;
 use crate::sys::lock::Lock;
@@ -31,6 +32,9 @@ pub struct Record {
     /// How its programs are run, when not by this CPU.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub emulated: Option<Emulated>,
+    /// The machine that it was given, when it has a kernel of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hardware: Option<Hardware>,
     /// What its init is.
     #[serde(default)]
     pub init: InitKind,
@@ -42,9 +46,20 @@ pub struct Record {
     pub building: bool,
     /// When it was created, in seconds since 1970.
     pub created: u64,
+    /// Which file holds its memory, when it was saved and has not run since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub saved: Option<String>,
     /// How its last run ended, if it has had one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<Ended>,
+}
+
+impl Record {
+    /// Whether its programs are translated, so that everything takes longer.
+    pub fn is_slow(&self) -> bool {
+        let translated = |hardware: &Hardware| hardware.executor != Executor::Kvm;
+        self.emulated.is_some() || self.hardware.as_ref().is_some_and(translated)
+    }
 }
 
 /// How a foreign domain's programs are run.
@@ -111,6 +126,12 @@ pub struct Run {
     pub stopping: bool,
     /// Which backend runs it.
     pub backend: String,
+    /// Whether its CPUs stand still; a guest that shares the host's kernel is frozen instead.
+    pub paused: bool,
+    /// Whether its kernel has panicked, and it stays to be looked at.
+    pub crashed: bool,
+    /// Whether something in it answers for it (a guest agent).
+    pub agent: bool,
     /// Whether nothing of it will be left, so that nothing in it has to wait for the disk.
     #[serde(default)]
     pub forgetful: bool,
@@ -271,7 +292,8 @@ fn state_of(record: &Record, run: Option<&Run>, held: bool, run_dir_exists: impl
     match (held, run) {
         (true, None | Some(Run { domid: 0, .. })) => State::Building,
         (true, Some(run)) if run.stopping => State::Stopping,
-        (true, Some(run)) if run.cage.is_frozen() => State::Paused,
+        (true, Some(run)) if run.crashed => State::Crashed,
+        (true, Some(run)) if run.paused || run.cage.is_frozen() => State::Paused,
         (true, Some(_)) => State::Running,
         (false, _) if record.building || run_dir_exists() => State::Crashed,
         (false, _) => State::ShutOff,
@@ -321,6 +343,8 @@ pub(super) mod tests {
             },
             arch: "arm64".into(),
             emulated: None,
+            hardware: None,
+            saved: None,
             init: InitKind::default(),
             userns: false,
             building: true,

@@ -22,6 +22,8 @@ pub struct Limits {
     pub cpus: Option<u32>,
     /// The CPUs it may run on, `0-1,3`.
     pub cpuset: Option<String>,
+    /// Devices that it may open besides those of every guest; for a v1 tree, where they cannot be added later.
+    pub devices: Vec<devices::Rule>,
 }
 
 /// The cgroups of one domain. It is stored in the run record, so any command can find them again.
@@ -118,11 +120,11 @@ impl Cage {
             }
             if !self.scope && here.v1.contains_key("name=systemd") {
                 // On a hybrid host nspawn mirrors its v2 path there: made by us, so that it is removed by us.
-                self.add_v1(here, "name=systemd", machine)?;
+                self.add_v1(here, "name=systemd", machine, &[])?;
             }
         } else {
             for controller in ["freezer", DEVICES] {
-                self.add_v1(here, controller, machine)?;
+                self.add_v1(here, controller, machine, &limits.devices)?;
             }
         }
         self.apply(here, machine, limits)
@@ -142,7 +144,7 @@ impl Cage {
                     let _ = write(&dir.join("cgroup.subtree_control"), &format!("+{controller}"));
                 }
             } else if here.v1.contains_key(controller) && self.wants_v1(controller, limits) {
-                self.add_v1(here, controller, machine)?;
+                self.add_v1(here, controller, machine, &[])?;
             }
         }
         self.limit(limits)
@@ -158,7 +160,13 @@ impl Cage {
         }
     }
 
-    fn add_v1(&mut self, here: &Hierarchies, controller: &str, machine: &str) -> Result<(), Error> {
+    fn add_v1(
+        &mut self,
+        here: &Hierarchies,
+        controller: &str,
+        machine: &str,
+        open: &[devices::Rule],
+    ) -> Result<(), Error> {
         let Some(mount) = here.v1.get(controller) else { return Ok(()) };
         let dir = mount.join("pronto").join(machine);
         make_dir(&dir)?;
@@ -176,7 +184,7 @@ impl Cage {
         self.v1.insert(controller.to_owned(), dir.clone());
         if controller == DEVICES {
             // Before there is anything below it: the kernel refuses to take rights away from a group that has children.
-            devices::restrict_v1(&dir, &[]).map_err(|source| Error::Io { path: dir.clone(), source })?;
+            devices::restrict_v1(&dir, open).map_err(|source| Error::Io { path: dir.clone(), source })?;
             make_dir(&leaf(controller, &dir))?;
         }
         Ok(())

@@ -181,6 +181,10 @@ fn socket(id: &str, channel: &Channel) -> Result<String, Unfit> {
 fn streams(words: &mut Words, setup: &Setup) -> Result<(), Unfit> {
     words.add("-chardev", &socket("qmp", &setup.qmp)?);
     words.add("-mon", "chardev=qmp,mode=control");
+    if let Some(verbs) = &setup.verbs {
+        words.add("-chardev", &socket("verbs", verbs)?);
+        words.add("-mon", "chardev=verbs,mode=control");
+    }
     words.add("-chardev", &socket("console", &setup.console)?);
     words.add("-serial", "chardev:console");
     if let Some(agent) = &setup.agent {
@@ -206,9 +210,14 @@ fn disks(words: &mut Words, machine: &Machine, setup: &Setup) -> Result<(), Unfi
     if cds.len() > usize::from(most) {
         return Err(Unfit::TooMany { what: "CD drives", most });
     }
+    let mut sets = Vec::new();
+    for (set, (path, fd)) in (1..).zip(&setup.files) {
+        words.add("-add-fd", &format!("set={set},fd={fd}"));
+        sets.push((path.as_path(), set));
+    }
     let mut taken: Vec<(bool, u32, &str)> = Vec::new();
     for disk in &machine.disks {
-        if let Some(node) = parts::node(disk, setup.throw_away)? {
+        if let Some(node) = parts::node(disk, setup.throw_away, &sets)? {
             words.add("-blockdev", &node.to_string());
         }
         let number = parts::number(&disk.vdev)?;

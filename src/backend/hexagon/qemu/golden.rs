@@ -52,8 +52,10 @@ fn setup(machine: &Machine) -> Setup {
         incoming: false,
         throw_away: false,
         qmp: Channel::Connected(10),
+        verbs: Some(Channel::Listening(12)),
         console: Channel::Listening(11),
         agent: Some(Channel::Path("/run/a,b".into())),
+        files: Vec::new(),
         taps: Vec::new(),
     }
 }
@@ -87,6 +89,8 @@ fn arm64() {
 -boot strict=on,menu=off
 -chardev socket,id=qmp,fd=10,server=off
 -mon chardev=qmp,mode=control
+-chardev socket,id=verbs,fd=12,server=on,wait=off
+-mon chardev=verbs,mode=control
 -chardev socket,id=console,fd=11,server=on,wait=off
 -serial chardev:console
 -chardev socket,id=agent,path=/run/a,,b,server=on,wait=off
@@ -153,7 +157,7 @@ fn a_pc_with_everything() {
 
 #[test]
 fn a_file_that_names_another_never_has_its_way() {
-    let node = parts::node(&Disk { format: Format::Qcow2, ..disk("vda") }, false).unwrap().unwrap();
+    let node = parts::node(&Disk { format: Format::Qcow2, ..disk("vda") }, false, &[]).unwrap().unwrap();
     assert!(node["backing"].is_null() && node.as_object().unwrap().contains_key("backing"), "{node}");
 }
 

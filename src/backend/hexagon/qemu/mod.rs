@@ -17,6 +17,7 @@ pub mod saving;
 pub mod verbs;
 mod wire;
 
+pub use crate::domain::full::{Executor as Accel, Ports};
 pub use error::{Error, Peer};
 
 use std::os::fd::RawFd;
@@ -32,18 +33,6 @@ pub enum Kind {
     Q35,
     /// The machine without a model in the world, which ARM and RISC-V guests get.
     Virt,
-}
-
-/// Who executes the guest's instructions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Accel {
-    /// The host's CPU.
-    Kvm,
-    /// QEMU's translator, with a thread for each virtual CPU.
-    Tcg,
-    /// QEMU's translator on one thread: slower with several CPUs, for where several threads run a guest wrongly.
-    TcgSingle,
 }
 
 /// A byte stream of QEMU's: who is at its other end.
@@ -62,16 +51,6 @@ pub enum Channel {
 /// writes with its big lock held. So whoever holds the console must read it at all times, and must not wait for an answer of QEMU's
 /// meanwhile ([`qmp::Qmp::send`] and [`qmp::Qmp::take`] do not). Source: QEMU's hw/char/pl011.c.
 pub const CONSOLE_ROOM: usize = 8 << 20;
-
-/// How many PCI Express ports a machine has that something can be plugged into while it runs. It is part of what a saved guest is
-/// restored with, so it is counted once, when the domain is started anew, and kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ports {
-    /// For disks, by the number of the disk's name (`xvda` is 0); at most [`Ports::MOST_DISKS`].
-    pub disks: u8,
-    /// For network interfaces, by number; at most [`Ports::MOST_NICS`].
-    pub nics: u8,
-}
 
 /// All that is decided about one run besides what the guest is. What is `Serialize`d of it by callers (machine, CPU, ports) must be
 /// the same when a saved guest is restored.
@@ -95,12 +74,16 @@ pub struct Setup {
     pub incoming: bool,
     /// Whether nobody needs the disks after this run: then nothing waits for the host's disk.
     pub throw_away: bool,
-    /// The control socket.
+    /// The control socket of who started it.
     pub qmp: Channel,
+    /// Another one, for verbs: one at a time is served.
+    pub verbs: Option<Channel>,
     /// The serial console; see [`CONSOLE_ROOM`].
     pub console: Channel,
     /// The guest agent's channel.
     pub agent: Option<Channel>,
+    /// Files of disks that the program inherits, instead of opening them by their paths.
+    pub files: Vec<(PathBuf, RawFd)>,
     /// For each network interface on a bridge, in the order of the description: the tap device, open.
     pub taps: Vec<Option<RawFd>>,
 }

@@ -117,14 +117,25 @@ pub fn node_name(disk: &Disk) -> String {
     format!("disk-{}", disk.vdev)
 }
 
+/// Files that QEMU has open already, by the sets that they are in (`-add-fd`, `add-fd`).
+pub type Sets<'a> = &'a [(&'a Path, u32)];
+
+/// How QEMU calls a file. Errors: a path that is not UTF-8.
+fn file_name(path: &Path, sets: Sets<'_>) -> Result<String, Unfit> {
+    match sets.iter().find(|(known, _)| *known == path) {
+        Some((_, set)) => Ok(format!("/dev/fdset/{set}")),
+        None => utf8(path).map(str::to_owned),
+    }
+}
+
 /// What a disk's content is (`blockdev-add`); none for an empty drive. Errors: a path that is not UTF-8.
-pub fn node(disk: &Disk, throw_away: bool) -> Result<Option<Value>, Unfit> {
+pub fn node(disk: &Disk, throw_away: bool, sets: Sets<'_>) -> Result<Option<Value>, Unfit> {
     let Some(source) = &disk.source else {
         return if disk.cdrom { Ok(None) } else { Err(Unfit::Empty(disk.vdev.clone())) };
     };
     let read_only = disk.read_only || disk.cdrom;
     let driver = if disk.block { "host_device" } else { "file" };
-    let mut file = json!({"driver": driver, "filename": utf8(source)?});
+    let mut file = json!({"driver": driver, "filename": file_name(source, sets)?});
     let mut node = json!({"driver": name(disk.format), "node-name": node_name(disk), "read-only": read_only});
     if !read_only {
         file["discard"] = "unmap".into();
@@ -134,14 +145,14 @@ pub fn node(disk: &Disk, throw_away: bool) -> Result<Option<Value>, Unfit> {
     node["file"] = file;
     if disk.format == Format::Qcow2 {
         // Said in any case: without it QEMU opens whatever the file's header names.
-        node["backing"] = disk.base.as_ref().map_or(Ok(Value::Null), below)?;
+        node["backing"] = disk.base.as_ref().map_or(Ok(Value::Null), |base| below(base, sets))?;
     }
     Ok(Some(node))
 }
 
-fn below(base: &Base) -> Result<Value, Unfit> {
+fn below(base: &Base, sets: Sets<'_>) -> Result<Value, Unfit> {
     let mut node = json!({"driver": name(base.format), "read-only": true,
-        "file": {"driver": "file", "filename": utf8(&base.source)?}});
+        "file": {"driver": "file", "filename": file_name(&base.source, sets)?}});
     if base.format == Format::Qcow2 {
         node["backing"] = Value::Null;
     }

@@ -4,6 +4,7 @@
 //! Sources: qapi/qdev.json, QEMU's docs/pcie.txt.
 
 use std::os::fd::BorrowedFd;
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::json;
@@ -13,14 +14,28 @@ use super::parts;
 use super::qmp::Qmp;
 use crate::backend::hexagon::{Disk, Nic};
 
+/// The set that a disk's file is handed over in: behind those of the start.
+fn set_of(disk: &Disk) -> Result<u32, parts::Unfit> {
+    Ok(100 + parts::number(&disk.vdev)?)
+}
+
 impl Qmp {
-    /// Plugs a disk in, at the place of its name. Errors: the place is taken, the file cannot be opened; nothing is left then.
-    pub fn attach_disk(&mut self, disk: &Disk, throw_away: bool) -> Result<(), Error> {
-        let node = parts::node(disk, throw_away)?.ok_or_else(|| parts::Unfit::Empty(disk.vdev.clone()))?;
+    /// Plugs a disk in, at the place of its name; `file` is its content, open, where QEMU cannot open it by its path. Errors: the place is
+    /// taken, the file cannot be opened; nothing is left then.
+    pub fn attach_disk(&mut self, disk: &Disk, throw_away: bool, file: Option<BorrowedFd<'_>>) -> Result<(), Error> {
+        let set = set_of(disk)?;
+        let handed: Vec<(&Path, u32)> =
+            disk.source.as_deref().filter(|_| file.is_some()).map(|p| (p, set)).into_iter().collect();
+        let node = parts::node(disk, throw_away, &handed)?.ok_or_else(|| parts::Unfit::Empty(disk.vdev.clone()))?;
         let device = parts::disk_device(disk, None)?;
-        self.call("blockdev-add", node)?;
-        if let Err(e) = self.call("device_add", device) {
+        if let Some(file) = file {
+            self.call_with("add-fd", json!({"fdset-id": set}), file)?;
+        }
+        let added = self.call("blockdev-add", node);
+        let done = added.and_then(|_| self.call("device_add", device));
+        if let Err(e) = done {
             let _ = self.call("blockdev-del", json!({"node-name": parts::node_name(disk)}));
+            let _ = self.call("remove-fd", json!({"fdset-id": set}));
             return Err(e);
         }
         Ok(())
@@ -29,7 +44,10 @@ impl Qmp {
     /// Takes a disk out and closes its file. Errors: there is none of that name, the guest keeps it.
     pub fn detach_disk(&mut self, disk: &Disk, patience: Duration) -> Result<(), Error> {
         self.unplug(&disk.vdev, patience)?;
-        self.call("blockdev-del", json!({"node-name": parts::node_name(disk)})).map(drop)
+        self.call("blockdev-del", json!({"node-name": parts::node_name(disk)}))?;
+        // One that was opened by its path is in no set.
+        let _ = self.call("remove-fd", json!({"fdset-id": set_of(disk)?}));
+        Ok(())
     }
 
     /// Plugs the `n`-th network interface in; `tap` is the device for one on a bridge, open.

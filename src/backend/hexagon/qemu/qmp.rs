@@ -124,6 +124,11 @@ impl Qmp {
         self.start(command, arguments, None, Deadline::after(Duration::from_secs(1)))
     }
 
+    /// As [`Qmp::send`], with an open file along.
+    pub fn send_with(&mut self, command: &str, arguments: Value, fd: BorrowedFd<'_>) -> Result<Ticket, Error> {
+        self.start(command, arguments, Some(fd), Deadline::after(Duration::from_secs(1)))
+    }
+
     fn start(
         &mut self,
         command: &str,

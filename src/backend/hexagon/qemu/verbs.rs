@@ -77,7 +77,7 @@ impl End {
     pub fn of(event: &Event) -> Option<End> {
         match (event.name.as_str(), event.data["reason"].as_str()) {
             ("GUEST_PANICKED", _) => Some(End::Panic),
-            ("SHUTDOWN", Some("guest-reset" | "subsystem-reset")) => Some(End::Reboot),
+            ("SHUTDOWN", Some("guest-reset" | "subsystem-reset" | "host-qmp-system-reset")) => Some(End::Reboot),
             ("SHUTDOWN", Some("guest-panic")) => Some(End::Panic),
             ("SHUTDOWN", Some("host-qmp-quit" | "host-signal" | "host-ui" | "host-error")) => Some(End::Host),
             ("SHUTDOWN", _) => Some(End::PowerOff),
@@ -121,8 +121,7 @@ impl Qmp {
         self.call("system_powerdown", Value::Null).map(drop)
     }
 
-    /// Presses the reset button: the guest is not asked. Its next `SHUTDOWN` event says `host-qmp-system-reset` or nothing at all; it starts
-    /// anew in the same QEMU.
+    /// Presses the reset button: the guest is not asked. It is an end as any other (`SHUTDOWN`, `host-qmp-system-reset`).
     pub fn reset(&mut self) -> Result<(), Error> {
         self.call("system_reset", Value::Null).map(drop)
     }
