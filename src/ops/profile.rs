@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use super::accel::names::Names;
 use super::exec::{self, Command};
+use super::hexagon::verbs;
 use super::{Ctx, Error, Interrupt, Result};
 use crate::domain::DomainRef;
 use crate::domain::accounts::{self, Process};
@@ -82,6 +83,8 @@ pub fn profile(ctx: &Ctx, domain: &DomainRef, command: Command) -> Result<Profil
     super::need_root("profile")?;
     let mut interrupt = Interrupt::collect()?;
     let domain = exec::enterable(ctx, domain, "no command can be run in it")?;
+    let time = format!("pronto exec {} -- time -v COMMAND", domain.name);
+    verbs::must_share(&domain, "this host's kernel keeps no account of it", &time)?;
     let run = domain.run.as_ref().ok_or_else(|| Error::general("the domain does not run"))?;
     // A second account would end the first.
     let path = ctx.store.run_dir(&domain.record.uuid).join("profile");

@@ -61,6 +61,21 @@ fn a_machine_has_xls_verbs() {
     pronto.run(["exec", "m", "--", "no-such-program"]).exits(127);
     pronto.run(["exec", "-t", "m", "--", "true"]).exits(125).says("pronto console m");
 
+    // What goes by a guest's processes on this host would reach QEMU's.
+    pronto
+        .run(["cp", "m:/etc/hostname", "/tmp/hostname"])
+        .exits(1)
+        .says("a kernel of its own")
+        .says("pronto exec m -- cat");
+    pronto.run(["profile", "m", "--", "true"]).exits(125).says("a kernel of its own");
+    pronto.run(["export", "m", "/tmp/m.tar"]).exits(1).says("disk.img");
+    let room = PathBuf::from(format!("/proc/{}/root", qemu(pronto, "m")));
+    let outside: Vec<_> =
+        ["root", "home", "etc/passwd", "proc", "srv"].iter().filter(|p| room.join(p).exists()).collect();
+    assert!(room.join("usr/bin").exists() && outside.is_empty(), "QEMU sees {outside:?} of the host");
+    let status = crate::common::read(format!("/proc/{}/status", qemu(pronto, "m")));
+    assert!(status.contains("CapEff:\t0000000000000000") && status.contains("NoNewPrivs:\t1"), "{status}");
+
     // A person at the console.
     let mut pty = Pty::start(pronto.cmd(["console", "m"]), 30, 90);
     pty.send("\r");

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::{getegid, geteuid};
 
+use super::hexagon::verbs;
 use super::monitor::personal;
 use super::{Ctx, Error, Interrupt, Kind, Result, tree};
 use crate::domain::{DomainRef, State};
@@ -170,6 +171,8 @@ impl Guest {
         super::sweep::sweep(ctx)?;
         let domain = ctx.store.resolve(which)?.ok_or_else(|| Error::no_domain(which))?;
         let name = domain.name.as_str();
+        let agent = format!("pronto exec {name} -- cat FILE, or pronto exec -i {name} -- sh -c 'cat >FILE' <FILE");
+        verbs::must_share(&domain, "its files are on a disk of its own", &agent)?;
         match (domain.state, &domain.run) {
             (State::Running | State::Paused | State::Stopping, Some(run)) if run.leader != 0 => {
                 let root = of_leader(run)

@@ -12,6 +12,7 @@ use std::path::Path;
 pub use target::Format;
 use target::{Beside, Target, cannot};
 
+use super::hexagon::{DISK, verbs};
 use super::{Ctx, Error, Interrupt, Result, copy, images, import, registry, stored, tree};
 use crate::domain::{Artifact, DomainRef, Layer, Platform, State, Step};
 use crate::image::Digest;
@@ -131,6 +132,8 @@ impl Source {
 
     fn domain(ctx: &Ctx, found: crate::store::domains::Domain) -> Result<Source> {
         let name = found.name.to_string();
+        let disk = format!("its disk is {}", ctx.store.domain(&name).join(DISK).display());
+        verbs::must_share(&found, "its files are on a disk of its own", &disk)?;
         let (record, living, still) = match found.state {
             State::Running | State::Stopping => {
                 let moment = "pause it for the state of one moment";

@@ -195,7 +195,7 @@ fn of_tree(
         kernel = kernel::find(&listing);
     }
     if !AGENTS.iter().any(|path| root.exists(path)) {
-        ctx.report.note(&format!("'{label}' has no guest agent: exec, cp and reboot cannot reach into it"));
+        ctx.report.note(&format!("'{label}' has no guest agent: exec and reboot cannot reach into it"));
     }
     let console = &profile.qemu_system.console;
     let start = match (&work.what.spec.full.kernel, kernel) {

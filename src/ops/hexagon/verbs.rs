@@ -32,6 +32,15 @@ pub fn must_be_ours(domain: &Domain, cannot: &str) -> Result<()> {
     Err(Error::general(what).hint("pronto create --backend hexagon makes domains with a kernel of their own"))
 }
 
+/// Errors: the domain has a kernel of its own, so what runs it on this host is not the guest: QEMU's files and namespaces are none of the
+/// guest's. `cannot` as in [`Error::state`].
+pub fn must_share(domain: &Domain, cannot: &str, hint: &str) -> Result<()> {
+    if domain.record.hardware.is_none() {
+        return Ok(());
+    }
+    Err(Error::general(format!("domain '{}' has a kernel of its own: {cannot}", domain.name)).hint(hint))
+}
+
 /// A talk with a domain's QEMU. Errors: it hangs, or has just ended.
 pub fn talk(ctx: &Ctx, domain: &Domain) -> Result<Qmp> {
     let cannot = || Error::general(format!("cannot reach the QEMU of domain '{}'", domain.name));
