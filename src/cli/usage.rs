@@ -31,6 +31,7 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ("list", "-n", "NUMA affinity is not here yet"),
     ("list", "--numa", "NUMA affinity is not here yet"),
     ("run", "--backend", "one command runs in a guest that shares this host's kernel; 'pronto create' makes others"),
+    ("save", "-c", "the domain's disk is not in the file, and would go on without it"),
     ("console", "-t", "a domain that shares the kernel has one console"),
     ("console", "-n", "a domain that shares the kernel has one console"),
     ("info", "-n", "NUMA details are not here yet"),

@@ -228,8 +228,6 @@ pub fn start(ctx: &Ctx, domain: &DomainRef, how: Start) -> Result<Created> {
     if let Some(accel) = how.accel {
         domain.record.spec.accel = accel;
     }
-    // What its memory was is of no use once its disk has changed.
-    domain.record.saved = None;
     let begin = if how.paused { Begin::Paused } else { Begin::Run };
     let ready = prepare_again(ctx, &mut domain);
     let booting = ready.and_then(|()| create::start(ctx, &domain.name, &domain.record, &lock, &begin, &mut interrupt));

@@ -9,13 +9,15 @@ use nix::unistd::Pid;
 
 use crate::common::fixtures::{BARE_AMD64, BOOKWORM_AMD64, BOOKWORM_ARM64};
 use crate::common::harness::cases;
-use crate::common::pronto::{Pronto, parent, scratch, shared};
+use crate::common::pronto::{Pronto, parent, pids, scratch, shared};
 use crate::common::pty::Pty;
 use crate::common::run::{Out, Run};
+use crate::common::snapshot::Snapshot;
 use crate::common::{eventually, have, secs, skip};
 
 cases! {
     Together: a_machine_has_xls_verbs, a_guest_goes_on_where_it_was_saved, ends_are_told_apart, what_machines_cannot;
+    Alone: a_create_that_fails_leaves_nothing;
 }
 
 /// How long a boot may take on a busy machine.
@@ -39,6 +41,13 @@ fn end(pronto: &Pronto, name: &str) {
     pronto.run(["destroy", name]).ok();
     pronto.run(["delete", name]).ok();
     assert_eq!(pronto.state(name), "absent");
+}
+
+/// How many QEMUs run a guest of this name.
+fn qemus(name: &str) -> usize {
+    let wanted = format!("guest={name}\0");
+    let words = |pid: i32| std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    pids().filter(|pid| String::from_utf8_lossy(&words(*pid)).contains(&wanted)).count()
 }
 
 /// PID on the host of a domain's QEMU.
@@ -157,8 +166,22 @@ fn a_guest_goes_on_where_it_was_saved() {
         pronto.run(["save", "s", "/dev/full/x"]).exits(1);
         assert_eq!(pronto.state("s"), "running");
     }
+    pronto.cmd(["save", "-c", "s"]).arg(&file).run().exits(2).says("would go on without it");
+    // One that is only stopped fits until it goes on.
+    pronto.cmd(["save", "-p", "s"]).arg(&file).limit(secs(120)).run().ok();
+    assert_eq!(pronto.state("s"), "paused");
+    pronto.run(["unpause", "s"]).ok();
+    let record = || crate::common::read(pronto.root().join("domains/s/domain.json"));
+    eventually(secs(5), "the file fits no more", || (!record().contains("\"saved\"")).then_some(()));
     pronto.cmd(["save", "s"]).arg(&file).limit(secs(120)).run().ok();
     assert_eq!(pronto.state("s"), "shut-off");
+    // A damaged one harms nobody.
+    let damaged = file.with_extension("damaged");
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes[4096..8192].fill(0xa5);
+    crate::common::write(&damaged, bytes);
+    pronto.cmd(["restore"]).arg(&damaged).limit(secs(120)).run().exits(3).says("cannot start domain 's'");
+    assert_eq!((pronto.state("s"), qemus("s")), ("shut-off".into(), 0));
     pronto.cmd(["restore"]).arg(&file).limit(secs(120)).run().ok();
     let after = number();
     assert!(pronto.domid("s") > id && after >= before && after < before + 600, "{before} {after}");
@@ -211,6 +234,24 @@ fn ends_are_told_apart() {
 fn restart(name: &str) -> &'static Pronto {
     shared().cmd(["start", name]).limit(BOOT).run().ok();
     shared()
+}
+
+/// Every step that a machine's create goes through fails once. The image has its kernel already, so each takes seconds.
+fn a_create_that_fails_leaves_nothing() {
+    let pronto = create("f", &["memory=512"]);
+    end(pronto, "f");
+    let words = ["create", "--name", "f", "--backend", "hx", "--arch", "arm64", "memory=512"];
+    for point in ["disk", "record", "monitor-start", "cgroup", "console", "guest-start", "ready", "handover"] {
+        let before = Snapshot::take();
+        let create = pronto.cmd(words).arg(BOOKWORM_ARM64.tree()).env("PRONTO_FAIL_AT", point);
+        create.limit(BOOT).run().exits(3).says(point);
+        assert_eq!((pronto.state("f"), qemus("f")), ("absent".into(), 0), "after '{point}'");
+        for dir in ["domains", "run/domains"] {
+            let left = std::fs::read_dir(pronto.root().join(dir)).unwrap().count();
+            assert_eq!(left, 0, "'{point}' leaves something in {dir}");
+        }
+        assert_eq!(before.same_again(secs(10)), None, "'{point}' leaves nothing on the host");
+    }
 }
 
 fn what_machines_cannot() {

@@ -9,14 +9,11 @@ use crate::cli::failure::Outcome;
 use crate::cli::front::Front;
 use crate::cli::guest;
 use crate::domain::DomainRef;
-use crate::ops::hexagon::saving::{self, How};
+use crate::ops::hexagon::saving;
 
 /// Write the memory of a domain with a kernel of its own to a file, and end it
 #[derive(Debug, Args)]
 pub struct Save {
-    /// Leave it running
-    #[arg(short, conflicts_with = "paused")]
-    checkpoint: bool,
     /// Leave it paused
     #[arg(short)]
     paused: bool,
@@ -33,7 +30,7 @@ impl Verb for Save {
 
     fn run(self, front: &Front) -> Outcome {
         let ctx = front.ctx(Self::NAME)?;
-        saving::save(&ctx, &self.domain, &self.file, How { paused: self.paused, on: self.checkpoint })?;
+        saving::save(&ctx, &self.domain, &self.file, self.paused)?;
         Ok(0)
     }
 }

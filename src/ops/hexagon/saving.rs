@@ -1,6 +1,6 @@
 //! `save` and `restore`: all that a guest has in memory, in a file. What a newcomer would get wrong: its disk is not in that file. So the file is
-//! good for the disk as it was at that moment, and the domain remembers which file that is: once it has been started in another way, or
-//! restored, no file fits it any more.
+//! good for the disk as it was at that moment, and the domain remembers which file that is, until the monitor lets the
+//! guest go on in whatever way: from then on no file fits it any more. That is why there is no `-c`.
 //!
 //! ```text
 //! one line of JSON (Header), filled up with blanks to 4096 bytes, and QEMU's own stream
@@ -47,18 +47,9 @@ struct Header {
     machine: String,
 }
 
-/// How a guest is saved.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct How {
-    /// Leave it stopped instead of ending it (`-p`).
-    pub paused: bool,
-    /// Let it go on (`-c`).
-    pub on: bool,
-}
-
-/// Writes a running guest's memory to a file and ends it. Errors: it shares the host's kernel; as QEMU says, and then it goes on as before and
+/// Writes a running guest's memory to a file and ends it, or leaves it stopped (`paused`). Errors: it shares the host's kernel; as QEMU says, and then it goes on as before and
 /// no file is left.
-pub fn save(ctx: &Ctx, which: &DomainRef, path: &Path, how: How) -> Result<()> {
+pub fn save(ctx: &Ctx, which: &DomainRef, path: &Path, paused: bool) -> Result<()> {
     crate::ops::need_root("save")?;
     ctx.store.open()?;
     sweep::sweep(ctx)?;
@@ -95,15 +86,11 @@ pub fn save(ctx: &Ctx, which: &DomainRef, path: &Path, how: How) -> Result<()> {
         });
     }
     step.done(&format!("saved {}", domain.name));
-    if how.on || how.paused {
-        // The disk goes on without this file's memory.
-        ctx.report.warn(
-            "the domain's disk is not in the file: it can be restored only if the domain is destroyed as it is now",
-        );
-        remember(ctx, &domain, id)?;
-        return if how.on { goes_on(&mut qmp).map_err(|e| cannot(&e)) } else { Ok(()) };
-    }
     remember(ctx, &domain, id)?;
+    if paused {
+        ctx.report.note("it can be restored if the domain is destroyed as it is now: its disk is not in the file");
+        return Ok(());
+    }
     let line = Line::open(ctx, &domain)?;
     qmp.quit(Duration::from_secs(30)).map_err(|e| cannot(&e))?;
     line.wait_gone(Duration::from_secs(30), &mut interrupt)?;

@@ -3,7 +3,7 @@
 //! them is heard as events. And QEMU never ends by itself when its guest does: it tells, and is told to quit.
 
 use std::fs::File;
-use std::io::{Seek, SeekFrom, Write};
+use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
@@ -91,7 +91,8 @@ impl Full {
         }
         let room = child::room(&hardware.program, &machine.boot, hardware.executor).map_err(text)?;
         let begin = std::mem::take(&mut self.begin);
-        setup.incoming = matches!(begin, Begin::Restored { .. });
+        let state = begin.state().map_err(text)?;
+        setup.incoming = state.is_some();
         let launch = argv::launch(&machine, &self.profile, &setup).map_err(text)?;
         fail::point("guest-start").map_err(text)?;
         let said = File::create(run_dir.join("qemu.log")).map_err(text)?;
@@ -100,26 +101,28 @@ impl Full {
         // Nothing has been written to the console yet, for no CPU runs: this once it is safe to wait.
         let said = |e: qemu::Error| last_words(&run_dir.join("qemu.log")).unwrap_or(text(e));
         let mut greeted = Qmp::greeted(qmp, GREETING).map_err(said)?;
-        if let Begin::Restored { state, at, .. } = &begin {
-            restore(&mut greeted, state, *at).map_err(|e| match e {
-                Ok(of_qemu) => said(of_qemu),
-                Err(of_file) => text(of_file),
-            })?;
+        if let Some(state) = state {
+            greeted.restore(&state, RESTORING).map_err(said)?;
         }
         self.qmp = Some(greeted);
-        if self.held.record.saved.take().is_some() {
-            // From here on its disk may change, so that no saved memory fits it.
-            self.held.store.write_record(&self.held.name()?, &self.held.record).map_err(text)?;
-        }
-        if matches!(begin, Begin::Run | Begin::Restored { paused: false, .. }) {
+        self.held.run.paused = begin.stands_still();
+        if !self.held.run.paused {
+            self.forget_saved()?;
             self.send("cont", Value::Null)?;
-        } else {
-            self.held.run.paused = true;
         }
         self.held.run.leader = process.pid.as_raw();
         self.held.run.leader_start = ns::start_time(process.pid.as_raw()).unwrap_or_default();
         self.held.write_run()?;
         Ok(Started { process, pty: console.into(), notify: None, domid: self.held.run.domid })
+    }
+
+    /// The guest goes on, and its disk may change: no memory that was saved fits it any more.
+    fn forget_saved(&mut self) -> Text<()> {
+        let name = self.held.name()?;
+        let saved = self.held.store.load(name.as_str()).map_err(text)?.filter(|domain| domain.record.saved.is_some());
+        let Some(domain) = saved else { return Ok(()) };
+        self.held.record = Record { saved: None, ..domain.record };
+        self.held.store.write_record(&name, &self.held.record).map_err(text)
     }
 
     /// The host's end of an interface on a bridge.
@@ -159,7 +162,10 @@ impl Full {
         let run = &mut self.held.run;
         match event.name.as_str() {
             "STOP" if self.end.is_none() => run.paused = true,
-            "RESUME" => run.paused = false,
+            "RESUME" => {
+                run.paused = false;
+                self.forget_saved()?;
+            }
             "VSERPORT_CHANGE" if event.data["id"] == "agent0" => {
                 run.agent = event.data["open"].as_bool() == Some(true);
                 self.held.write_run()?;
@@ -227,13 +233,6 @@ fn how(end: End) -> &'static str {
         End::Panic => "crashed",
         End::Host => "destroyed",
     }
-}
-
-/// Has QEMU read a guest's memory, before anything of it runs. Errors: of the file; of QEMU.
-fn restore(qmp: &mut Qmp, state: &Path, at: u64) -> Result<(), Result<qemu::Error, std::io::Error>> {
-    let mut file = File::open(state).map_err(Err)?;
-    file.seek(SeekFrom::Start(at)).map_err(Err)?;
-    qmp.restore(&file, RESTORING).map_err(Ok)
 }
 
 /// QEMU says why it does not start on its stderr.

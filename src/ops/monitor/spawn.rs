@@ -3,7 +3,8 @@
 //! not stay in the starter's cgroup, so `systemd-run` gives it a scope that is delegated to it.
 
 use std::ffi::OsString;
-use std::io::BufReader;
+use std::fs::File;
+use std::io::{self, BufReader, Seek, SeekFrom};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -40,6 +41,18 @@ pub enum Begin {
 }
 
 impl Begin {
+    /// The memory that it begins with, where QEMU's stream begins. Errors: as open(2), with the path.
+    pub fn state(&self) -> io::Result<Option<File>> {
+        let Begin::Restored { state, at, .. } = self else { return Ok(None) };
+        let opened = File::open(state).and_then(|mut file| file.seek(SeekFrom::Start(*at)).map(|_| file));
+        opened.map(Some).map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", state.display())))
+    }
+
+    /// Whether it stands still until somebody lets it go on.
+    pub fn stands_still(&self) -> bool {
+        matches!(self, Begin::Paused | Begin::Restored { paused: true, .. })
+    }
+
     /// As a word for the monitor.
     fn word(&self) -> String {
         serde_json::to_string(self).unwrap_or_default()
