@@ -3,7 +3,7 @@
 //! to see every word of them; they were read once before, so they are right.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -93,10 +93,10 @@ pub struct Ports {
     pub nics: u8,
 }
 
-/// What a guest starts.
+/// What a machine starts. What is the domain's own is a name in its directory, as long as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Start {
+pub enum Boot {
     /// A kernel that is handed over.
     Kernel {
         /// The kernel's image.
@@ -108,13 +108,30 @@ pub enum Start {
     },
     /// UEFI, which finds what the disks hold.
     Firmware {
-        /// The firmware's code.
+        /// The firmware's code, read-only.
         code: PathBuf,
-        /// What its variables begin as, where it has some.
+        /// Its variables, the domain's own, where it has some.
         variables: Option<PathBuf>,
     },
-    /// What the machine does by itself.
+    /// What the machine does by itself (a PC's BIOS, a Xen bootloader).
     Itself,
+}
+
+impl Boot {
+    /// The same with whole paths; `dir` is the domain's directory, which may have been renamed.
+    #[must_use]
+    pub fn within(&self, dir: &Path) -> Boot {
+        let own = |path: &PathBuf| dir.join(path);
+        match self {
+            Boot::Kernel { kernel, ramdisk, cmdline } => {
+                Boot::Kernel { kernel: own(kernel), ramdisk: ramdisk.as_ref().map(own), cmdline: cmdline.clone() }
+            }
+            Boot::Firmware { code, variables } => {
+                Boot::Firmware { code: own(code), variables: variables.as_ref().map(own) }
+            }
+            Boot::Itself => Boot::Itself,
+        }
+    }
 }
 
 /// The machine that a guest was given. Only what a restart, or a restore, must find again.
@@ -135,9 +152,9 @@ pub struct Hardware {
     /// What can be plugged in.
     pub ports: Ports,
     /// What it starts.
-    pub start: Start,
+    pub boot: Boot,
     /// What lies under its root disk, where that is a copy-on-write one; its own changes are in its directory.
     pub base: Option<PathBuf>,
-    /// The addresses of its network interfaces, `52:54:00:…`, in order.
-    pub macs: Vec<String>,
+    /// The addresses of its network interfaces, in order.
+    pub macs: Vec<[u8; 6]>,
 }

@@ -30,7 +30,7 @@ fn patience(domain: &Domain, timeout: Option<Duration>) -> Duration {
     timeout.unwrap_or(Duration::from_secs(if domain.record.is_slow() { 180 } else { 90 }))
 }
 
-fn begin(ctx: &Ctx, verb: &str) -> Result<()> {
+pub(super) fn begin(ctx: &Ctx, verb: &str) -> Result<()> {
     super::need_root(verb)?;
     ctx.store.open()?;
     sweep::sweep(ctx)
@@ -41,7 +41,7 @@ fn find(ctx: &Ctx, which: &DomainRef) -> Result<Domain> {
 }
 
 /// A domain that runs: a shut-off one is as a missing one here, as in xl.
-fn find_active(ctx: &Ctx, which: &DomainRef) -> Result<Domain> {
+pub(super) fn find_active(ctx: &Ctx, which: &DomainRef) -> Result<Domain> {
     Some(find(ctx, which)?).filter(|d| d.state != State::ShutOff).ok_or_else(|| Error::no_domain(which))
 }
 
@@ -231,13 +231,7 @@ pub fn start(ctx: &Ctx, domain: &DomainRef, how: Start) -> Result<Created> {
     let begin = if how.paused { Begin::Paused } else { Begin::Run };
     let ready = prepare_again(ctx, &mut domain);
     let booting = ready.and_then(|()| create::start(ctx, &domain.name, &domain.record, &lock, &begin, &mut interrupt));
-    let booting = match booting {
-        Ok(booting) => booting,
-        Err(e) => {
-            let _ = ctx.store.remove_run(&domain.record.uuid);
-            return Err(e);
-        }
-    };
+    let booting = booting.inspect_err(|_| drop(ctx.store.remove_run(&domain.record.uuid)))?;
     drop(lock);
     let limit = how.timeout.unwrap_or(Duration::from_secs(if booting.emulated { 600 } else { 120 }));
     booting.finish(ctx, how.wait && !how.paused, how.paused, false, limit, &mut interrupt)

@@ -101,17 +101,10 @@ pub fn reserve(ctx: &Ctx, what: &Create, purpose: Purpose<'_>, interrupt: &mut I
     }
     inspect::check(&facts, wanted).map_err(|e| e.with_kind(Kind::Create))?;
     let isolation = isolation::decide(ctx, &what.spec, &reserved.record.artifact)?;
-    if what.spec.backend == Backend::Qemu {
-        return machine(ctx, reserved, facts, (what, &profiles, isolation), interrupt);
+    match what.spec.backend {
+        Backend::Qemu => machine(ctx, &mut reserved, facts, (what, &profiles, isolation), interrupt)?,
+        _ => shared(ctx, &mut reserved, facts, (what, &profiles, isolation), purpose, interrupt)?,
     }
-    reserved.record.userns = isolation.userns;
-    let boot = matches!(purpose, Purpose::Boot);
-    if boot && facts.init.is_none() {
-        facts = give_init(ctx, &mut reserved, &facts, &profiles, (what, isolation), interrupt)?;
-    }
-    reserved.record.init = facts.init.as_ref().map(|i| i.kind).unwrap_or_default();
-    fail::point("interpreter").map_err(injected)?;
-    prepare_interpreter(ctx, &mut reserved, &profiles, &facts, isolation, boot, (mirror, what.accel_asked))?;
     fail::point("record").map_err(injected)?;
     if !what.spec.rm {
         // A domain that is kept must not lose its image to a power cut: another may have its name by then.
@@ -122,25 +115,38 @@ pub fn reserve(ctx: &Ctx, what: &Create, purpose: Purpose<'_>, interrupt: &mut I
     Ok(reserved)
 }
 
-/// The rest for a domain with a kernel of its own.
+/// What a domain needs that shares the host's kernel: an init, an interpreter.
+fn shared(
+    ctx: &Ctx,
+    reserved: &mut Reserved,
+    mut facts: Facts,
+    (what, profiles, isolation): (&Create, &Profiles, Isolation),
+    purpose: Purpose<'_>,
+    interrupt: &mut Interrupt,
+) -> Result<()> {
+    reserved.record.userns = isolation.userns;
+    let boot = matches!(purpose, Purpose::Boot);
+    if boot && facts.init.is_none() {
+        facts = give_init(ctx, reserved, &facts, profiles, (what, isolation), interrupt)?;
+    }
+    reserved.record.init = facts.init.as_ref().map(|i| i.kind).unwrap_or_default();
+    fail::point("interpreter").map_err(injected)?;
+    let asked = (what.mirror.as_deref(), what.accel_asked);
+    prepare_interpreter(ctx, reserved, profiles, &facts, isolation, boot, asked)
+}
+
+/// What a domain needs that has a kernel of its own: that, a disk, a machine.
 fn machine(
     ctx: &Ctx,
-    mut reserved: Reserved,
+    reserved: &mut Reserved,
     facts: Facts,
     (what, profiles, isolation): (&Create, &Profiles, Isolation),
     interrupt: &mut Interrupt,
-) -> Result<Reserved> {
+) -> Result<()> {
     let dir = ctx.store.domain(reserved.name.as_str());
     let hostname = what.spec.hostname.clone().unwrap_or(reserved.name.hostname());
     let work = hexagon::prepare::Work { what, profiles, isolation, hostname: &hostname, dir: &dir };
-    hexagon::prepare::prepare(ctx, &mut reserved.record, facts, &work, interrupt)?;
-    fail::point("record").map_err(injected)?;
-    if !what.spec.rm {
-        young::settle(&ctx.store, &reserved.record.artifact.stored_keys())?;
-    }
-    ctx.store.write_record(&reserved.name, &reserved.record)?;
-    interrupt.check()?;
-    Ok(reserved)
+    hexagon::prepare::prepare(ctx, &mut reserved.record, facts, &work, interrupt)
 }
 
 fn injected(e: std::io::Error) -> Error {

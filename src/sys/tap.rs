@@ -2,13 +2,12 @@
 //! wrong: such an interface lives as long as somebody has its file open, so nothing has to be undone. Sources:
 //! Documentation/networking/tuntap.rst, netdevice(7), include/uapi/linux/if_bridge.h.
 
-use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
-/// _IOW('T', 202, int): makes an interface.
+/// _IOW('T', 202, int): makes an interface, of the kind that these flags say: Ethernet, without a header of tun's own, with one of
+/// virtio's, by which checksums may be left to the other end.
 const TUNSETIFF: libc::Ioctl = 0x4004_54ca;
-/// _IOW('T', 217, unsigned int): which work may be left to the other end.
 const IFF_TAP: libc::c_short = 0x0002;
 const IFF_NO_PI: libc::c_short = 0x1000;
 const IFF_VNET_HDR: libc::c_short = 0x4000;
@@ -47,31 +46,26 @@ impl Request {
         }
         Ok(())
     }
-
-    fn name(&self) -> String {
-        CStr::from_bytes_until_nul(&self.name).map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
-    }
 }
 
-/// A new interface on a bridge, up; its other end, and its name. `wanted` may hold `%d` for a free number. Errors: as open(2) of
-/// /dev/net/tun, EBUSY for a name that is in use, ENODEV without such a bridge; nothing is left then.
-pub fn on_bridge(wanted: &str, bridge: &str) -> io::Result<(OwnedFd, String)> {
+/// A new interface of this name on a bridge, up; its other end. Errors: as open(2) of /dev/net/tun, EBUSY for a name that is in use,
+/// ENODEV without such a bridge; nothing is left then.
+pub fn on_bridge(name: &str, bridge: &str) -> io::Result<OwnedFd> {
     let device = std::fs::OpenOptions::new().read(true).write(true).open("/dev/net/tun")?;
     let tap = OwnedFd::from(device);
-    let mut request = Request::new(wanted)?;
+    let mut request = Request::new(name)?;
     request.value.flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR;
     request.ask(&tap, TUNSETIFF)?;
-    let name = request.name();
     let socket = socket()?;
     let mut link = Request::new(bridge)?;
-    link.value.index = index(&socket, &name)?;
+    link.value.index = index(&socket, name)?;
     link.ask(&socket, SIOCBRADDIF).map_err(|e| io::Error::new(e.kind(), format!("bridge '{bridge}': {e}")))?;
-    let mut up = Request::new(&name)?;
+    let mut up = Request::new(name)?;
     up.ask(&socket, libc::SIOCGIFFLAGS)?;
     // SAFETY: the kernel has just written the flags.
     up.value.flags = unsafe { up.value.flags } | libc::IFF_UP as libc::c_short;
     up.ask(&socket, libc::SIOCSIFFLAGS)?;
-    Ok((tap, name))
+    Ok(tap)
 }
 
 fn socket() -> io::Result<OwnedFd> {
@@ -99,17 +93,17 @@ mod tests {
     fn requests_fit_the_kernel() {
         assert_eq!(std::mem::size_of::<Request>(), std::mem::size_of::<libc::ifreq>());
         assert!(Request::new("a-name-that-is-too-long").is_err());
-        assert_eq!(Request::new("tap%d").unwrap().name(), "tap%d");
+        assert_eq!(&Request::new("vif1.0").unwrap().name[..7], b"vif1.0\0");
     }
 
     #[test]
     fn no_bridge_leaves_nothing() {
         if !nix::unistd::geteuid().is_root() || !std::path::Path::new("/dev/net/tun").exists() {
             // As a user there is nothing to be left.
-            assert!(on_bridge("pronto%d", "no-such-br").is_err());
+            assert!(on_bridge("pronto-test", "no-such-br").is_err());
             return;
         }
-        let error = on_bridge("pronto%d", "no-such-br").unwrap_err();
+        let error = on_bridge("pronto-test", "no-such-br").unwrap_err();
         assert!(error.to_string().contains("no-such-br"), "{error}");
         let all = std::fs::read_dir("/sys/class/net").unwrap().flatten();
         assert!(!all.map(|e| e.file_name()).any(|name| name.to_string_lossy().starts_with("pronto")));

@@ -7,7 +7,7 @@ pub mod xen;
 
 use std::path::PathBuf;
 
-pub use crate::domain::full::Publish;
+pub use crate::domain::full::{Boot, Publish};
 
 /// All that a driver must know of one run of a guest.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,29 +32,6 @@ pub struct Machine {
     pub disks: Vec<Disk>,
     /// Its network interfaces, in order.
     pub nics: Vec<Nic>,
-}
-
-/// What a machine starts.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Boot {
-    /// A kernel that is handed over.
-    Kernel {
-        /// The kernel's image.
-        kernel: PathBuf,
-        /// The initial RAM disk.
-        ramdisk: Option<PathBuf>,
-        /// The kernel's words.
-        cmdline: String,
-    },
-    /// UEFI, which finds what the disks hold.
-    Firmware {
-        /// The firmware's code, read-only.
-        code: PathBuf,
-        /// Its variables, the domain's own, where it has some.
-        variables: Option<PathBuf>,
-    },
-    /// What the machine does by itself (a PC's BIOS, a Xen bootloader).
-    Itself,
 }
 
 /// How a disk's content is kept.
@@ -101,6 +78,13 @@ pub struct Nic {
     pub mac: [u8; 6],
     /// What it is connected to.
     pub link: Link,
+}
+
+impl Nic {
+    /// Its address as people write it, `00:16:3e:01:02:ab`.
+    pub fn address(&self) -> String {
+        self.mac.map(|byte| format!("{byte:02x}")).join(":")
+    }
 }
 
 /// What a network interface is connected to.

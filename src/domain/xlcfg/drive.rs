@@ -47,8 +47,27 @@ impl Drive {
                 let (disk, partition) = (decimal(disk)?, decimal(partition)?);
                 (disk < 1 << 20 && partition < 256).then_some(Drive { bus: Bus::Xen, disk, partition })
             }
-            None => numbered(u32::try_from(super::get::number(name)?).ok()?),
+            None => Drive::numbered(u32::try_from(super::get::number(name)?).ok()?),
         }
+    }
+
+    /// The disk of a number as it stands in XenStore. None: it is no disk's.
+    pub fn numbered(number: u32) -> Option<Drive> {
+        let (high, low) = (number >> 8, number & 0xff);
+        let (bus, disk, partition) = match high {
+            202 => (Bus::Xen, low >> 4, low & 15),
+            8 => (Bus::Scsi, low >> 4, low & 15),
+            3 if low >> 6 < 2 => (Bus::Ide, low >> 6, low & 63),
+            22 if low >> 6 < 2 => (Bus::Ide, 2 + (low >> 6), low & 63),
+            _ if number >> 28 == 1 => (Bus::Xen, (number & 0x0fff_ffff) >> 8, low),
+            _ => return None,
+        };
+        Some(Drive { bus, disk, partition })
+    }
+
+    /// The number that Xen has for the whole of such a disk among its own: `xvda` is 51712. Source: xen-vbd-interface(7).
+    pub fn number(self) -> u32 {
+        if self.disk < 16 { (202 << 8) | (self.disk << 4) } else { (1 << 28) | (self.disk << 8) }
     }
 
     /// The letters that say which disk: `a`, `b`, …, `z`, `aa`.
@@ -81,18 +100,4 @@ fn lettered(text: &str) -> Option<(u32, u32)> {
         number if number.starts_with('0') => None,
         number => Some((disk, decimal(number)?)),
     }
-}
-
-/// A number as it stands in xenstore.
-fn numbered(number: u32) -> Option<Drive> {
-    let (high, low) = (number >> 8, number & 0xff);
-    let (bus, disk, partition) = match high {
-        202 => (Bus::Xen, low >> 4, low & 15),
-        8 => (Bus::Scsi, low >> 4, low & 15),
-        3 if low >> 6 < 2 => (Bus::Ide, low >> 6, low & 63),
-        22 if low >> 6 < 2 => (Bus::Ide, 2 + (low >> 6), low & 63),
-        _ if number >> 28 == 1 => (Bus::Xen, (number & 0x0fff_ffff) >> 8, low),
-        _ => return None,
-    };
-    Some(Drive { bus, disk, partition })
 }

@@ -80,16 +80,20 @@ pub fn look(dir: &Path, unpacked: &mut Unpacked, what: &str, report: &dyn Report
     Ok(volume)
 }
 
+/// The partitions; none where there is no table. Errors: a damaged one, in a sentence.
+pub fn table(image: &File) -> std::result::Result<Option<Vec<Partition>>, String> {
+    match gpt::read(image)? {
+        // What is at the mark of an MBR may be anything in a squashfs, which begins where the table's program would.
+        None if superblock::is_squashfs(image) => Ok(None),
+        None => mbr::read(image),
+        table => Ok(table),
+    }
+}
+
 /// The partitions, or the whole disk as one when it has no table.
 fn places(image: &File) -> std::result::Result<Vec<Place>, String> {
     let size = image.length();
-    let table = match gpt::read(image)? {
-        // What is at the mark of an MBR may be anything in a squashfs, which begins where the table's program would.
-        None if superblock::is_squashfs(image) => None,
-        None => mbr::read(image)?,
-        table => table,
-    };
-    let Some(table) = table else {
+    let Some(table) = table(image)? else {
         let found = superblock::identify(&Part::new(image, 0, size))?;
         if found.is_none() {
             return Err("it has neither a partition table nor a file system that is known".into());

@@ -4,15 +4,14 @@
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use super::{machine, verbs};
-use crate::backend::hexagon::qemu::parts;
-use crate::backend::hexagon::{Disk, Link, Nic};
+use super::{because, machine, verbs};
+use crate::backend::hexagon::{Disk, Link, Machine, Nic};
 use crate::domain::xlcfg::disk::DiskSpec;
+use crate::domain::xlcfg::drive::Drive;
 use crate::domain::xlcfg::vif::VifSpec;
-use crate::domain::{DomainRef, Network};
-use crate::ops::{Ctx, Error, Kind, Result};
+use crate::domain::{DomainRef, Network, State};
+use crate::ops::{Ctx, Error, Kind, Result, lifecycle};
 use crate::store::domains::{Domain, Record};
-use crate::sys::tap;
 
 /// How long a guest may take to let go of a device.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -58,26 +57,22 @@ pub struct Vcpu {
     pub cpu: u32,
 }
 
-fn described(ctx: &Ctx, domain: &Domain) -> Result<crate::backend::hexagon::Machine> {
+fn described(ctx: &Ctx, domain: &Domain) -> Result<Machine> {
     let dir = ctx.store.domain(domain.name.as_str());
     machine::describe(&domain.record, &domain.name, &dir).map_err(Error::general)
 }
 
-/// Xen's number of a disk: a virtual disk's major and minor, or beyond the 16th its extended form. Source: xen-vbd-interface(7).
-fn number(vdev: &str) -> u32 {
-    match parts::number(vdev) {
-        Ok(n) if n < 16 => (202 << 8) | (n << 4),
-        Ok(n) => (1 << 28) | (n << 8),
-        Err(_) => 0,
-    }
+/// Which disk a name, or Xen's number, means.
+fn drive(vdev: &str) -> Option<u32> {
+    Drive::parse(vdev).map(|drive| drive.disk)
 }
 
 /// A domain's disks.
 pub fn blocks(ctx: &Ctx, which: &DomainRef) -> Result<Vec<Block>> {
-    let domain = verbs::active(ctx, which, "it has no disks")?;
+    let domain = verbs::active(ctx, "block-list", which, "it has no disks")?;
     let disks = described(ctx, &domain)?.disks;
     let block = |disk: &Disk| Block {
-        id: number(&disk.vdev),
+        id: Drive::parse(&disk.vdev).map(Drive::number).unwrap_or_default(),
         vdev: disk.vdev.clone(),
         source: disk.source.as_ref().map(|path| path.display().to_string()),
     };
@@ -86,7 +81,7 @@ pub fn blocks(ctx: &Ctx, which: &DomainRef) -> Result<Vec<Block>> {
 
 /// Brings a disk, in xl's words. Errors: no disk, a place that is taken, as QEMU says; then nothing has changed.
 pub fn attach_block(ctx: &Ctx, which: &DomainRef, words: &[String]) -> Result<()> {
-    let domain = verbs::active(ctx, which, "no disk can be attached: show it a directory with -v")?;
+    let domain = verbs::active(ctx, "block-attach", which, "no disk can be attached: show it a directory with -v")?;
     let texts: Vec<&str> = words.iter().map(String::as_str).collect();
     let wrong = |why: String| Error::new(Kind::Usage, why);
     let spec = DiskSpec::parse(&texts).map_err(wrong)?;
@@ -94,46 +89,43 @@ pub fn attach_block(ctx: &Ctx, which: &DomainRef, words: &[String]) -> Result<()
     if disk.cdrom {
         return Err(wrong("a CD drive cannot be attached to a running guest, but a disk can".into()));
     }
-    let taken = described(ctx, &domain)?.disks.iter().any(|d| parts::number(&d.vdev) == parts::number(&disk.vdev));
+    let taken = described(ctx, &domain)?.disks.iter().any(|d| drive(&d.vdev) == drive(&disk.vdev));
     if taken {
         return Err(Error::general(format!("'{}' has a disk '{}' already", domain.name, disk.vdev)));
     }
-    let cannot = |e: &dyn std::fmt::Display| {
-        Error::general(format!("cannot attach '{}' to '{}'", disk.vdev, domain.name)).because(e.to_string())
-    };
-    let files = machine::open(std::slice::from_ref(&disk)).map_err(|e| cannot(&e))?;
+    let what = || format!("cannot attach '{}' to '{}'", disk.vdev, domain.name);
+    let files = machine::open(std::slice::from_ref(&disk)).map_err(because(what))?;
     let file = files.first().map(|(_, file)| file.as_fd());
-    verbs::talk(ctx, &domain)?.attach_disk(&disk, domain.record.spec.rm, file).map_err(|e| cannot(&e))?;
+    verbs::talk(ctx, &domain)?.attach_disk(&disk, domain.record.spec.rm, file).map_err(because(what))?;
     change(ctx, &domain, |record| record.spec.full.disks.push(texts.join(",")))
 }
 
 /// Takes a disk away, by its name or Xen's number. Errors: there is none, it is the root, the guest keeps it.
 pub fn detach_block(ctx: &Ctx, which: &DomainRef, wanted: &str) -> Result<()> {
-    let domain = verbs::active(ctx, which, "it has no disks")?;
+    let domain = verbs::active(ctx, "block-detach", which, "it has no disks")?;
     let disks = described(ctx, &domain)?.disks;
-    let by = |disk: &&Disk| disk.vdev == wanted || wanted.parse() == Ok(number(&disk.vdev));
-    let Some(disk) = disks.iter().find(by) else {
-        return Err(Error::general(format!("'{}' has no disk '{wanted}'", domain.name))
-            .hint(format!("pronto block-list {}", domain.name)));
+    let is = |disk: &Disk| drive(wanted).is_some() && drive(&disk.vdev) == drive(wanted);
+    let disk = match disks.iter().position(is) {
+        Some(0) => return Err(Error::general(format!("'{}' is the root of '{}'", disks[0].vdev, domain.name))),
+        Some(at) => &disks[at],
+        None => {
+            let error = Error::general(format!("'{}' has no disk '{wanted}'", domain.name));
+            return Err(error.hint(format!("pronto block-list {}", domain.name)));
+        }
     };
-    if disk.source == disks[0].source {
-        return Err(Error::general(format!("'{}' is the root of '{}'", disk.vdev, domain.name)));
-    }
-    let cannot = |e: &dyn std::fmt::Display| {
-        Error::general(format!("cannot detach '{}' from '{}'", disk.vdev, domain.name)).because(e.to_string())
-    };
-    verbs::talk(ctx, &domain)?.detach_disk(disk, PATIENCE).map_err(|e| cannot(&e))?;
+    let what = || format!("cannot detach '{}' from '{}'", disk.vdev, domain.name);
+    verbs::talk(ctx, &domain)?.detach_disk(disk, PATIENCE).map_err(because(what))?;
     let is = |text: &String| DiskSpec::parse(&[text.as_str()]).is_ok_and(|spec| spec.vdev == disk.vdev);
     change(ctx, &domain, |record| record.spec.full.disks.retain(|text| !is(text)))
 }
 
 /// A domain's network interfaces.
 pub fn interfaces(ctx: &Ctx, which: &DomainRef) -> Result<Vec<Interface>> {
-    let domain = verbs::active(ctx, which, "it has the host's network")?;
+    let domain = verbs::active(ctx, "network-list", which, "it has the host's network")?;
     let nics = described(ctx, &domain)?.nics;
     let row = |(index, nic): (usize, &Nic)| Interface {
         index,
-        mac: nic.mac.map(|byte| format!("{byte:02x}")).join(":"),
+        mac: nic.address(),
         link: match &nic.link {
             Link::User { .. } => "user".to_owned(),
             Link::Bridge { bridge, .. } => bridge.clone(),
@@ -144,9 +136,9 @@ pub fn interfaces(ctx: &Ctx, which: &DomainRef) -> Result<Vec<Interface>> {
 
 /// Brings a network interface on a bridge, in xl's words. Errors: no interface, no such bridge, as QEMU says.
 pub fn attach_nic(ctx: &Ctx, which: &DomainRef, words: &[String]) -> Result<()> {
-    let domain = verbs::active(ctx, which, "it has the host's network")?;
+    let domain = verbs::active(ctx, "network-attach", which, "it has the host's network")?;
     let texts: Vec<&str> = words.iter().map(String::as_str).collect();
-    let spec = VifSpec::from_words(&texts).map_err(|why| Error::new(Kind::Usage, why))?;
+    VifSpec::from_words(&texts).map_err(|why| Error::new(Kind::Usage, why))?;
     let mut record = domain.record.clone();
     if record.spec.full.vifs.is_empty() && record.spec.network != Network::None {
         let what = format!("'{}' is behind this host's address, and has one interface alone", domain.name);
@@ -160,48 +152,33 @@ pub fn attach_nic(ctx: &Ctx, which: &DomainRef, words: &[String]) -> Result<()> 
     let changed = Domain { record, ..domain.clone() };
     let nics = described(ctx, &changed)?.nics;
     let n = nics.len() - 1;
-    let cannot = |e: &dyn std::fmt::Display| {
-        Error::general(format!("cannot attach a network interface to '{}'", domain.name)).because(e.to_string())
-    };
-    let tap = match &nics[n].link {
-        Link::Bridge { bridge, .. } => {
-            Some(tap::on_bridge(&tap_name(&spec, &domain, n), bridge).map_err(|e| cannot(&e))?.0)
-        }
-        Link::User { .. } => None,
-    };
-    let tap = tap.as_ref().map(std::os::fd::AsFd::as_fd);
-    verbs::talk(ctx, &domain)?.attach_nic(&nics[n], n, tap).map_err(|e| cannot(&e))?;
-    let (vifs, macs) =
-        (changed.record.spec.full.vifs.clone(), changed.record.hardware.map(|h| h.macs).unwrap_or_default());
+    let what = || format!("cannot attach a network interface to '{}'", domain.name);
+    let tap = machine::tap(domain.domid().unwrap_or_default(), n, &nics[n]).map_err(because(what))?;
+    let tap = tap.as_ref().map(AsFd::as_fd);
+    verbs::talk(ctx, &domain)?.attach_nic(&nics[n], n, tap).map_err(because(what))?;
+    let of = changed.record;
     change(ctx, &domain, |record| {
-        record.spec.full.vifs = vifs;
-        record.spec.network = Network::Host;
-        if let Some(hardware) = &mut record.hardware {
-            hardware.macs = macs;
-        }
+        record.spec.full.vifs = of.spec.full.vifs;
+        record.spec.network = of.spec.network;
+        record.hardware = of.hardware;
     })
-}
-
-/// The host's end is called as xl would call it, unless it was given a name.
-fn tap_name(spec: &VifSpec, domain: &Domain, n: usize) -> String {
-    spec.vifname.clone().unwrap_or_else(|| machine::tap_name(domain.domid().unwrap_or_default(), n))
 }
 
 /// Takes a network interface away, by its number or address: the last one. Errors: there is none, the guest keeps it.
 pub fn detach_nic(ctx: &Ctx, which: &DomainRef, wanted: &str) -> Result<()> {
-    let domain = verbs::active(ctx, which, "it has the host's network")?;
-    let all = interfaces(ctx, which)?;
-    let row = all.iter().find(|row| row.mac == wanted || wanted.parse() == Ok(row.index));
-    let row = row.ok_or_else(|| Error::general(format!("'{}' has no network interface '{wanted}'", domain.name)))?;
-    if row.index + 1 != all.len() {
+    let domain = verbs::active(ctx, "network-detach", which, "it has the host's network")?;
+    let nics = described(ctx, &domain)?.nics;
+    let is = |(index, nic): (usize, &Nic)| nic.address() == wanted || wanted.parse() == Ok(index);
+    let Some(at) = nics.iter().enumerate().position(is) else {
+        return Err(Error::general(format!("'{}' has no network interface '{wanted}'", domain.name)));
+    };
+    if at + 1 != nics.len() {
         return Err(Error::general(
             "the last network interface has to go first, or the others would change their numbers",
         ));
     }
-    let cannot = |e: &dyn std::fmt::Display| {
-        Error::general(format!("cannot detach '{wanted}' from '{}'", domain.name)).because(e.to_string())
-    };
-    verbs::talk(ctx, &domain)?.detach_nic(row.index, PATIENCE).map_err(|e| cannot(&e))?;
+    let what = || format!("cannot detach '{wanted}' from '{}'", domain.name);
+    verbs::talk(ctx, &domain)?.detach_nic(at, PATIENCE).map_err(because(what))?;
     change(ctx, &domain, |record| {
         record.spec.full.vifs.pop();
         if record.spec.full.vifs.is_empty() {
@@ -219,13 +196,16 @@ pub(super) fn change(ctx: &Ctx, domain: &Domain, with: impl FnOnce(&mut Record))
 
 /// The virtual CPUs of one domain, or of all that have some of their own.
 pub fn vcpus(ctx: &Ctx, which: Option<&DomainRef>) -> Result<Vec<Vcpu>> {
+    lifecycle::begin(ctx, "vcpu-list")?;
     let domains = match which {
-        Some(which) => vec![verbs::active(ctx, which, "it has no CPUs of its own")?],
+        Some(which) => vec![verbs::active(ctx, "vcpu-list", which, "it has no CPUs of its own")?],
         None => ctx.store.all_domains(|_| ())?.into_iter().filter(verbs::is_ours).collect(),
     };
     let mut all = Vec::new();
     for domain in domains {
-        let cpus = verbs::talk(ctx, &domain)?.cpus().map_err(|e| Error::general(e.to_string()))?;
+        let cpus = verbs::talk(ctx, &domain)?
+            .cpus()
+            .map_err(because(|| format!("cannot see the CPUs of '{}'", domain.name)))?;
         for cpu in cpus {
             let stat = std::fs::read_to_string(format!("/proc/{}/stat", cpu.thread)).unwrap_or_default();
             let (seconds, runs, last) = used(&stat);
@@ -235,7 +215,7 @@ pub fn vcpus(ctx: &Ctx, which: Option<&DomainRef>) -> Result<Vec<Vcpu>> {
                 index: cpu.index,
                 seconds,
                 runs,
-                paused: domain.state == crate::domain::State::Paused,
+                paused: domain.state == State::Paused,
                 cpu: last,
             });
         }
@@ -255,12 +235,6 @@ fn used(stat: &str) -> (f64, bool, u32) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn numbers_are_xens() {
-        assert_eq!(["xvda", "xvdb", "xvdp", "vda"].map(number), [51712, 51728, 51952, 51712]);
-        assert_eq!(number("xvdq"), (1 << 28) | (16 << 8));
-    }
 
     #[test]
     fn a_threads_line() {

@@ -8,9 +8,9 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use super::DISK;
+use crate::image::disk::import;
 use crate::image::disk::make::{self, Identity};
 use crate::image::disk::table::Role;
-use crate::image::disk::{gpt, mbr};
 use crate::ops::monitor::personal;
 use crate::ops::{Ctx, Error, Kind, Result, tree};
 use crate::store::domains::Record;
@@ -41,11 +41,8 @@ pub fn of_tree(ctx: &Ctx, record: &Record, dir: &Path, hostname: &str) -> Result
     let path = dir.join(DISK);
     let (unfinished, file) = Unfinished::file(&path, 0o600).map_err(|e| why(&e))?;
     let identity = Identity { uuid: record.uuid.clone(), label: "root".into() };
-    make::make(&file, root.fd(), &identity, record.spec.full.room.unwrap_or(ROOM)).map_err(|e| {
-        let error = Error::new(Kind::Create, format!("cannot make a disk of '{}'", record.artifact.label))
-            .because(e.to_string());
-        error.hint("free some space, or put the store elsewhere with --root")
-    })?;
+    make::make(&file, root.fd(), &identity, record.spec.full.room.unwrap_or(ROOM))
+        .map_err(|e| why(&e).hint("free some space, or put the store elsewhere with --root"))?;
     unfinished.publish(&file, &path, true).map_err(|e| why(&e))?;
     drop(root);
     for name in ["upper", "work"] {
@@ -67,11 +64,7 @@ pub struct Layout {
 /// Reads a disk's table; `offset` is where its root begins. Errors: as read(2), or a damaged table.
 pub fn layout(path: &Path, offset: u64) -> io::Result<Layout> {
     let image = File::open(path)?;
-    let damaged = |why| io::Error::new(io::ErrorKind::InvalidData, why);
-    let table = match gpt::read(&image).map_err(damaged)? {
-        Some(table) => Some(table),
-        None => mbr::read(&image).map_err(damaged)?,
-    };
+    let table = import::table(&image).map_err(|why| io::Error::new(io::ErrorKind::InvalidData, why))?;
     let all = table.unwrap_or_default();
     let root = all.iter().find(|part| part.start == offset).map(|part| part.number);
     Ok(Layout { root, esp: all.iter().any(|part| part.role == Role::Esp) })
@@ -99,19 +92,15 @@ fn network(root: &Root) -> io::Result<()> {
     if !root.exists(DAEMON) || others.iter().any(|path| root.exists(path)) {
         return Ok(());
     }
-    let text = "[Match]\nType=ether\n\n[Network]\nDHCP=yes\n";
-    put(root, "etc/systemd/network/80-pronto.network", text)?;
+    let text = b"[Match]\nType=ether\n\n[Network]\nDHCP=yes\n";
+    personal::write(root, "etc/systemd/network/80-pronto.network", text)?;
     let wanted = "etc/systemd/system/multi-user.target.wants/systemd-networkd.service";
     link(root, wanted, "/usr/lib/systemd/system/systemd-networkd.service")?;
     if !root.exists("usr/lib/systemd/systemd-resolved") {
         // The one that QEMU's network offers.
-        put(root, "etc/resolv.conf", "nameserver 10.0.2.3\n")?;
+        personal::write(root, "etc/resolv.conf", b"nameserver 10.0.2.3\n")?;
     }
     Ok(())
-}
-
-fn put(root: &Root, path: &str, text: &str) -> io::Result<()> {
-    personal::write(root, path, text.as_bytes())
 }
 
 fn link(root: &Root, path: &str, to: &str) -> io::Result<()> {
@@ -125,17 +114,9 @@ fn link(root: &Root, path: &str, to: &str) -> io::Result<()> {
     }
 }
 
-/// Copies a file of a tree's into the domain's directory. Errors: as open(2), write(2).
-pub fn take(root: &Root, from: &str, to: &Path) -> io::Result<()> {
-    let mut source = root.open_file(from)?;
-    let (unfinished, mut file) = Unfinished::file(to, 0o600)?;
-    io::copy(&mut source, &mut file)?;
-    unfinished.publish(&file, to, true)
-}
-
-/// As [`take`], of a file of the host's.
-pub fn take_host(from: &Path, to: &Path) -> io::Result<()> {
-    let mut source = File::open(from)?;
+/// Copies an open file into the domain's directory: the domain must start when the image, or the user's file, is gone. Errors: as
+/// write(2).
+pub fn take(mut source: File, to: &Path) -> io::Result<()> {
     let (unfinished, mut file) = Unfinished::file(to, 0o600)?;
     io::copy(&mut source, &mut file)?;
     unfinished.publish(&file, to, true)

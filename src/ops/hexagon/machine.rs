@@ -5,22 +5,20 @@
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use crate::arch::Profile;
 use crate::backend::hexagon::qemu::abilities::Abilities;
 use crate::backend::hexagon::qemu::{Channel, Kind, Setup, kvm};
 use crate::backend::hexagon::{Base, Boot, Disk, Format, Link, Machine, Nic};
-use crate::domain::full::{Executor, Hardware, Ports, Start};
+use crate::domain::full::{Executor, Hardware};
 use crate::domain::xlcfg::disk::{DiskFormat, DiskSpec};
 use crate::domain::xlcfg::vif::VifSpec;
-use crate::domain::{Name, Spec};
-use crate::ops::{Ctx, Error, Kind as ErrorKind, Result};
-use crate::store::domains::Record;
+use crate::domain::{Name, Network, Spec};
+use crate::ops::{Ctx, Error, Kind as ErrorKind, Result, registry};
+use crate::store::domains::{Record, new_uuid};
 use crate::sys::process::find_program;
+use crate::sys::tap;
 
-/// How long a trial of this host's KVM may take.
-const TRIAL: Duration = Duration::from_secs(3);
 /// How many CPUs a guest has for which nothing is said, if the host has as many.
 const CPUS: u32 = 2;
 
@@ -35,8 +33,15 @@ pub fn program(profile: &Profile) -> Result<(PathBuf, Kind)> {
     Ok((program, kind))
 }
 
-/// Decides on everything but what the guest starts. `old` is what it had before: its machine and its places stay.
-pub fn choose(ctx: &Ctx, spec: &Spec, profile: &Profile, start: Start, old: Option<&Hardware>) -> Result<Hardware> {
+/// Decides on everything but what the guest starts and on which disk (`base` lies under it). `old` is what it had before: its machine and its
+/// places stay.
+pub fn choose(
+    ctx: &Ctx,
+    spec: &Spec,
+    profile: &Profile,
+    (boot, base): (Boot, Option<PathBuf>),
+    old: Option<&Hardware>,
+) -> Result<Hardware> {
     let failed = |e: &dyn std::fmt::Display| Error::new(ErrorKind::Create, e.to_string());
     let (program, kind) = program(profile)?;
     let abilities = Abilities::of(&program).map_err(|e| failed(&e))?;
@@ -55,8 +60,8 @@ pub fn choose(ctx: &Ctx, spec: &Spec, profile: &Profile, start: Start, old: Opti
         sandbox: abilities.sandbox,
         program,
         ports: old.map(|old| old.ports).unwrap_or_default(),
-        start,
-        base: None,
+        boot,
+        base,
         macs: old.map(|old| old.macs.clone()).unwrap_or_default(),
     };
     while hardware.macs.len() < spec.full.vifs.len().max(1) {
@@ -75,14 +80,16 @@ fn executor(
     if asked == Some(Executor::Tcg) {
         return Ok(emulation());
     }
-    match kvm::probe(program, &profile.name, host_arch(), TRIAL) {
+    let profiles = registry::profiles()?;
+    let host = profiles.by_uname(std::env::consts::ARCH).map(|host| host.name.as_str()).unwrap_or_default();
+    match kvm::probe(program, &profile.name, host, kvm::PATIENCE) {
         Ok(()) => Ok(Executor::Kvm),
         Err(why) if asked == Some(Executor::Kvm) => {
             let what = format!("KVM cannot run guests of {} here", profile.name);
             Err(Error::new(ErrorKind::Create, what).because(why).hint("--accel tcg has QEMU translate instead"))
         }
         Err(why) => {
-            if profile.name == host_arch() {
+            if profile.name == host {
                 ctx.report.note(&format!("QEMU translates, since KVM cannot run this guest: {why}"));
             }
             Ok(emulation())
@@ -90,21 +97,11 @@ fn executor(
     }
 }
 
-/// This machine's architecture, by its profile's name.
-pub fn host_arch() -> &'static str {
-    match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        "arm" => "armhf",
-        other => other,
-    }
-}
-
 /// A network interface's address of Xen's own, as xl makes one.
-pub fn address() -> String {
-    let random = crate::store::domains::new_uuid();
-    let byte = |at: usize| random.get(at..at + 2).unwrap_or("00").to_owned();
-    format!("00:16:3e:{:02x}:{}:{}", u8::from_str_radix(&byte(0), 16).unwrap_or(0) & 0x7f, byte(2), byte(4))
+pub fn address() -> [u8; 6] {
+    let random = new_uuid();
+    let byte = |at: usize| random.get(at..at + 2).and_then(|hex| u8::from_str_radix(hex, 16).ok()).unwrap_or_default();
+    [0x00, 0x16, 0x3e, byte(0) & 0x7f, byte(2), byte(4)]
 }
 
 /// How many CPUs a guest has at its start.
@@ -138,7 +135,7 @@ pub fn describe(record: &Record, name: &Name, dir: &Path) -> std::result::Result
         max_memory: spec.maxmem,
         vcpus: vcpus(spec),
         max_vcpus: spec.full.max_vcpus,
-        boot: boot(&hardware.start, dir),
+        boot: hardware.boot.within(dir),
         disks,
         nics: nics(spec, hardware)?,
     })
@@ -167,31 +164,9 @@ pub fn disk(spec: &DiskSpec) -> std::result::Result<Disk, String> {
     })
 }
 
-fn boot(start: &Start, dir: &Path) -> Boot {
-    match start {
-        // The domain may have been renamed: what is its own is told by its name alone.
-        Start::Kernel { kernel, ramdisk, cmdline } => Boot::Kernel {
-            kernel: dir.join(kernel),
-            ramdisk: ramdisk.as_ref().map(|path| dir.join(path)),
-            cmdline: cmdline.clone(),
-        },
-        Start::Firmware { code, variables } => {
-            Boot::Firmware { code: code.clone(), variables: variables.as_ref().map(|_| dir.join("variables.fd")) }
-        }
-        Start::Itself => Boot::Itself,
-    }
-}
-
 fn nics(spec: &Spec, hardware: &Hardware) -> std::result::Result<Vec<Nic>, String> {
-    let mac = |n: usize| -> [u8; 6] {
-        let mut bytes = [0; 6];
-        let text = hardware.macs.get(n).map(String::as_str).unwrap_or_default();
-        for (byte, word) in bytes.iter_mut().zip(text.split(':')) {
-            *byte = u8::from_str_radix(word, 16).unwrap_or(0);
-        }
-        bytes
-    };
-    if spec.network == crate::domain::Network::None {
+    let mac = |n: usize| hardware.macs.get(n).copied().unwrap_or_default();
+    if spec.network == Network::None {
         return Ok(Vec::new());
     }
     if spec.full.vifs.is_empty() {
@@ -211,9 +186,12 @@ fn nics(spec: &Spec, hardware: &Hardware) -> std::result::Result<Vec<Nic>, Strin
     Ok(nics)
 }
 
-/// How the host's end of an interface is called, as xl has it.
-pub fn tap_name(domid: u32, n: usize) -> String {
-    format!("vif{domid}.{n}")
+/// The host's end of the `n`-th interface, where that is on a bridge; it goes with its last user. It is called as xl would call it, unless it was
+/// given a name. Errors: in one line.
+pub fn tap(domid: u32, n: usize, nic: &Nic) -> std::result::Result<Option<OwnedFd>, String> {
+    let Link::Bridge { bridge, name } = &nic.link else { return Ok(None) };
+    let name = name.clone().unwrap_or_else(|| format!("vif{domid}.{n}"));
+    tap::on_bridge(&name, bridge).map(Some).map_err(|e| format!("cannot make the network interface {name}: {e}"))
 }
 
 /// Opens the files of disks, which QEMU inherits: it has no right to open any by itself. Errors: as open(2), with the path.
@@ -249,9 +227,4 @@ pub fn setup(record: &Record, hardware: &Hardware, profile: &Profile) -> std::re
         files: Vec::new(),
         taps: Vec::new(),
     })
-}
-
-/// The places of a machine with these devices, unless it has them already.
-pub fn ports(machine: &Machine) -> Result<Ports> {
-    Ports::of(machine).map_err(|e| Error::new(ErrorKind::Create, e.to_string()))
 }

@@ -15,6 +15,13 @@ pub mod prepare;
 pub mod saving;
 pub mod verbs;
 
+use super::Error;
+
+/// An error of a verb's with somebody else's reason: QEMU's, the agent's, the kernel's.
+fn because<E: std::fmt::Display>(what: impl FnOnce() -> String) -> impl FnOnce(E) -> Error {
+    move |why| Error::general(what()).because(why.to_string())
+}
+
 /// The name of QEMU's control socket for verbs.
 pub const VERBS: &str = "verbs";
 /// The name of the guest agent's channel.

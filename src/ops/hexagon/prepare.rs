@@ -2,13 +2,15 @@
 //! image has none of it; it is given a kernel, an init and a guest agent by its own package manager, as a stored layer that every later
 //! domain of that image uses at once.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use super::{disk, machine};
 use crate::arch::{Profile, Profiles};
-use crate::domain::Layer;
-use crate::domain::full::{Hardware, Start};
+use crate::backend::hexagon::qemu::Ports;
+use crate::domain::full::Boot;
 use crate::domain::kernel::{self, Kernel, Listing};
+use crate::domain::{Layer, Name};
 use crate::ops::create::Create;
 use crate::ops::inspect::Facts;
 use crate::ops::isolation::Isolation;
@@ -21,6 +23,7 @@ use crate::sys::root::Root;
 /// The names of what is taken out of an image, in the domain's directory.
 const KERNEL: &str = "kernel";
 const RAMDISK: &str = "ramdisk";
+const VARIABLES: &str = "variables.fd";
 /// Where a guest agent is, in trees that have one.
 const AGENTS: [&str; 3] = ["usr/sbin/qemu-ga", "usr/bin/qemu-ga", "sbin/qemu-ga"];
 
@@ -47,7 +50,7 @@ pub fn prepare(ctx: &Ctx, record: &mut Record, found: Facts, work: &Work<'_>, in
     record.arch.clone_from(&profile.name);
     // Before anything is fetched or made for nothing.
     machine::program(profile)?;
-    let (start, base) = match base_of(ctx, record)? {
+    let (boot, base) = match base_of(ctx, record)? {
         Some((base, offset)) => {
             disk::over(record, &base, work.dir)?;
             (of_disk(ctx, record, profile, work, (&base, offset))?, Some(base))
@@ -56,16 +59,11 @@ pub fn prepare(ctx: &Ctx, record: &mut Record, found: Facts, work: &Work<'_>, in
     };
     record.init = found.init.as_ref().map(|init| init.kind).unwrap_or_default();
     interrupt.check()?;
-    let mut hardware = machine::choose(ctx, &record.spec, profile, start, None)?;
-    hardware.base = base;
-    record.hardware = Some(hardware);
+    record.hardware = Some(machine::choose(ctx, &record.spec, profile, (boot, base), None)?);
     let failed = |why: String| Error::new(Kind::Create, format!("cannot make a machine for '{label}'")).because(why);
-    let name = crate::domain::Name::from_text(work.hostname);
-    let whole = machine::describe(record, &name, work.dir).map_err(failed)?;
-    let ports = machine::ports(&whole)?;
-    if let Some(hardware) = &mut record.hardware {
-        hardware.ports = ports;
-    }
+    let whole = machine::describe(record, &Name::from_text(work.hostname), work.dir).map_err(failed)?;
+    let ports = Ports::of(&whole).map_err(|e| Error::new(Kind::Create, e.to_string()))?;
+    record.hardware.as_mut().map(|hardware| hardware.ports = ports).unwrap_or_default();
     Ok(())
 }
 
@@ -73,8 +71,8 @@ pub fn prepare(ctx: &Ctx, record: &mut Record, found: Facts, work: &Work<'_>, in
 pub fn again(ctx: &Ctx, record: &mut Record, profiles: &Profiles) -> Result<()> {
     let Some(old) = record.hardware.clone() else { return Ok(()) };
     let profile = profiles.find(&record.arch).map_err(|e| Error::new(Kind::Create, e.to_string()))?;
-    let new = machine::choose(ctx, &record.spec, profile, old.start.clone(), Some(&old))?;
-    record.hardware = Some(Hardware { base: old.base, ..new });
+    let kept = (old.boot.clone(), old.base.clone());
+    record.hardware = Some(machine::choose(ctx, &record.spec, profile, kept, Some(&old))?);
     Ok(())
 }
 
@@ -100,7 +98,7 @@ fn of_disk(
     profile: &Profile,
     work: &Work<'_>,
     (base, offset): (&Path, u64),
-) -> Result<Start> {
+) -> Result<Boot> {
     let label = &record.artifact.label;
     let failed = |e: std::io::Error| Error::new(Kind::Create, format!("cannot read '{label}'")).because(e);
     let layout = disk::layout(base, offset).map_err(failed)?;
@@ -116,7 +114,7 @@ fn of_disk(
     let (tree, listing) = look(ctx, record)?;
     match (kernel::find(&listing), profile.name.as_str()) {
         (Some(kernel), _) => own(&tree, &kernel, work, words).map_err(failed),
-        (None, "amd64") => Ok(Start::Itself),
+        (None, "amd64") => Ok(Boot::Itself),
         _ if layout.esp => {
             let what = format!("'{label}' is started by UEFI, and none for {} is installed", profile.name);
             let package = if profile.name == "riscv64" { "qemu-efi-riscv64" } else { "qemu-efi-aarch64" };
@@ -129,40 +127,39 @@ fn of_disk(
     }
 }
 
-fn firmware(code: &Path, work: &Work<'_>) -> Result<Start> {
+fn firmware(code: &Path, work: &Work<'_>) -> Result<Boot> {
     let variables = PathBuf::from(code.to_string_lossy().replace("_CODE", "_VARS"));
     let variables = Some(variables).filter(|path| path != code && path.exists());
-    if let Some(from) = &variables {
-        disk::take_host(from, &work.dir.join("variables.fd"))
-            .map_err(|e| Error::new(Kind::Create, format!("cannot copy {}", from.display())).because(e))?;
-    }
-    Ok(Start::Firmware { code: code.to_owned(), variables })
+    let variables = variables.map(|from| take(&from, VARIABLES, work)).transpose()?;
+    Ok(Boot::Firmware { code: code.to_owned(), variables })
+}
+
+/// Copies a file of the host's into the domain's directory, and gives its name there.
+fn take(from: &Path, name: &str, work: &Work<'_>) -> Result<PathBuf> {
+    let done = File::open(from).and_then(|source| disk::take(source, &work.dir.join(name)));
+    done.map_err(|e| Error::new(Kind::Create, format!("cannot copy {}", from.display())).because(e))?;
+    Ok(name.into())
 }
 
 /// A kernel of the image's own, copied. Errors: as open(2), write(2).
-fn own(tree: &Root, kernel: &Kernel, work: &Work<'_>, words: String) -> std::io::Result<Start> {
-    disk::take(tree, &kernel.image, &work.dir.join(KERNEL))?;
+fn own(tree: &Root, kernel: &Kernel, work: &Work<'_>, words: String) -> std::io::Result<Boot> {
+    disk::take(tree.open_file(&kernel.image)?, &work.dir.join(KERNEL))?;
     if let Some(path) = &kernel.ramdisk {
-        disk::take(tree, path, &work.dir.join(RAMDISK))?;
+        disk::take(tree.open_file(path)?, &work.dir.join(RAMDISK))?;
     }
-    Ok(Start::Kernel {
+    Ok(Boot::Kernel {
         kernel: KERNEL.into(),
         ramdisk: kernel.ramdisk.as_ref().map(|_| RAMDISK.into()),
         cmdline: work.what.spec.full.cmdline.clone().unwrap_or(words),
     })
 }
 
-/// A kernel that the user names. It is copied, since the domain must start when the file is gone.
-fn given(kernel: &Path, work: &Work<'_>, words: String) -> Result<Start> {
+/// A kernel that the user names, copied.
+fn given(kernel: &Path, work: &Work<'_>, words: String) -> Result<Boot> {
     let full = &work.what.spec.full;
-    let copy = |from: &Path, name: &str| {
-        disk::take_host(from, &work.dir.join(name))
-            .map(|()| PathBuf::from(name))
-            .map_err(|e| Error::new(Kind::Create, format!("cannot copy {}", from.display())).because(e))
-    };
-    let image = copy(kernel, KERNEL)?;
-    let ramdisk = full.ramdisk.as_deref().map(|path| copy(path, RAMDISK)).transpose()?;
-    Ok(Start::Kernel { kernel: image, ramdisk, cmdline: full.cmdline.clone().unwrap_or(words) })
+    let image = take(kernel, KERNEL, work)?;
+    let ramdisk = full.ramdisk.as_deref().map(|path| take(path, RAMDISK, work)).transpose()?;
+    Ok(Boot::Kernel { kernel: image, ramdisk, cmdline: full.cmdline.clone().unwrap_or(words) })
 }
 
 fn of_tree(
@@ -171,7 +168,7 @@ fn of_tree(
     found: &mut Facts,
     (profile, work): (&Profile, &Work<'_>),
     interrupt: &mut Interrupt,
-) -> Result<Start> {
+) -> Result<Boot> {
     let label = record.artifact.label.clone();
     let failed = |e: std::io::Error| Error::new(Kind::Create, format!("cannot read '{label}'")).because(e);
     let looked_for = work.what.spec.full.kernel.is_none();
@@ -198,7 +195,7 @@ fn of_tree(
         ctx.report.note(&format!("'{label}' has no guest agent: exec and reboot cannot reach into it"));
     }
     let console = &profile.qemu_system.console;
-    let start = match (&work.what.spec.full.kernel, kernel) {
+    let boot = match (&work.what.spec.full.kernel, kernel) {
         (Some(path), _) => {
             let ramdisk = work.what.spec.full.ramdisk.as_ref().map(|_| RAMDISK.into());
             let known = Kernel { image: KERNEL.into(), ramdisk, version: String::new(), words: Vec::new() };
@@ -215,7 +212,7 @@ fn of_tree(
     };
     drop(root);
     disk::of_tree(ctx, record, work.dir, work.hostname)?;
-    Ok(start)
+    Ok(boot)
 }
 
 /// An image's tree, and what of a kernel is in it.

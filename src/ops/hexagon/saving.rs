@@ -13,13 +13,14 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::verbs;
+use super::{because, devices, verbs};
 use crate::backend::hexagon::qemu::abilities::Abilities;
+use crate::backend::hexagon::qemu::qmp::Qmp;
 use crate::domain::{DomainRef, State};
 use crate::ops::control::Line;
 use crate::ops::create::{self, Created};
 use crate::ops::monitor::Begin;
-use crate::ops::{Ctx, Error, Interrupt, Kind, Result, sweep};
+use crate::ops::{Ctx, Error, Interrupt, Kind, Result, lifecycle};
 use crate::store::domains::{Domain, new_uuid};
 use crate::sys::unfinished::{self, Unfinished};
 
@@ -50,35 +51,28 @@ struct Header {
 /// Writes a running guest's memory to a file and ends it, or leaves it stopped (`paused`). Errors: it shares the host's kernel; as QEMU says, and then it goes on as before and
 /// no file is left.
 pub fn save(ctx: &Ctx, which: &DomainRef, path: &Path, paused: bool) -> Result<()> {
-    crate::ops::need_root("save")?;
-    ctx.store.open()?;
-    sweep::sweep(ctx)?;
     let mut interrupt = Interrupt::collect()?;
-    let domain = ctx.store.resolve(which)?.filter(|d| d.state != State::ShutOff);
-    let domain = domain.ok_or_else(|| Error::no_domain(which))?;
-    verbs::must_be_ours(&domain, "it cannot be saved")?;
+    let domain = verbs::active(ctx, "save", which, "it cannot be saved")?;
     if !matches!(domain.state, State::Running | State::Paused) {
         return Err(Error::state(domain.name.as_str(), domain.state, "it cannot be saved", "wait for it"));
     }
     let was_paused = domain.state == State::Paused;
-    let cannot = |why: &dyn std::fmt::Display| {
-        Error::general(format!("cannot save domain '{}' to {}", domain.name, path.display())).because(why.to_string())
-    };
+    let what = || format!("cannot save domain '{}' to {}", domain.name, path.display());
     unfinished::sweep(path);
-    let (unfinished, file) = Unfinished::file(path, 0o600).map_err(|e| cannot(&e))?;
+    let (unfinished, file) = Unfinished::file(path, 0o600).map_err(because(what))?;
     let id = new_uuid();
-    head(&domain, &id).and_then(|head| (&file).write_all(&head)).map_err(|e| cannot(&e))?;
+    head(&domain, &id).and_then(|head| (&file).write_all(&head)).map_err(because(what))?;
     let mut qmp = verbs::talk(ctx, &domain)?;
     let step = ctx.report.begin(&format!("saving {}", domain.name), None);
-    let goes_on = |qmp: &mut crate::backend::hexagon::qemu::qmp::Qmp| if was_paused { Ok(()) } else { qmp.cont() };
+    let goes_on = |qmp: &mut Qmp| if was_paused { Ok(()) } else { qmp.cont() };
     let done = qmp.stop().and_then(|()| {
         qmp.save(&file, PATIENCE, |progress| {
             step.say(&format!("{} of {} MiB", progress.done >> 20, progress.total >> 20));
             interrupt.check().is_ok()
         })
     });
-    let done = done.map_err(|e| cannot(&e)).and_then(|()| file.sync_all().map_err(|e| cannot(&e)));
-    let done = done.and_then(|()| unfinished.publish(&file, path, true).map_err(|e| cannot(&e)));
+    let done = done.map_err(because(what)).and_then(|()| file.sync_all().map_err(because(what)));
+    let done = done.and_then(|()| unfinished.publish(&file, path, true).map_err(because(what)));
     if let Err(error) = done {
         return Err(match goes_on(&mut qmp) {
             Ok(()) => error,
@@ -92,7 +86,7 @@ pub fn save(ctx: &Ctx, which: &DomainRef, path: &Path, paused: bool) -> Result<(
         return Ok(());
     }
     let line = Line::open(ctx, &domain)?;
-    qmp.quit(Duration::from_secs(30)).map_err(|e| cannot(&e))?;
+    qmp.quit(Duration::from_secs(30)).map_err(because(what))?;
     line.wait_gone(Duration::from_secs(30), &mut interrupt)?;
     Ok(())
 }
@@ -115,17 +109,13 @@ fn head(domain: &Domain, id: &str) -> std::io::Result<Vec<u8>> {
 
 /// Which file fits the domain.
 fn remember(ctx: &Ctx, domain: &Domain, id: String) -> Result<()> {
-    let current = ctx.store.load(domain.name.as_str())?.map_or_else(|| domain.record.clone(), |d| d.record);
-    let record = crate::store::domains::Record { saved: Some(id), ..current };
-    Ok(ctx.store.write_record(&domain.name, &record)?)
+    devices::change(ctx, domain, |record| record.saved = Some(id))
 }
 
 /// Starts a saved guest where it stopped; `paused` leaves it standing. Errors: the file is none, its domain is gone or has run since; as QEMU
 /// says. Then the domain is as before, and the file too.
 pub fn restore(ctx: &Ctx, path: &Path, paused: bool) -> Result<Created> {
-    crate::ops::need_root("restore")?;
-    ctx.store.open()?;
-    sweep::sweep(ctx)?;
+    lifecycle::begin(ctx, "restore")?;
     let mut interrupt = Interrupt::collect()?;
     let header = read(path)?;
     let all = ctx.store.all_domains(|_| ())?;
@@ -155,13 +145,7 @@ pub fn restore(ctx: &Ctx, path: &Path, paused: bool) -> Result<Created> {
     let state = std::path::absolute(path).unwrap_or_else(|_| PathBuf::from(path));
     let begin = Begin::Restored { state, at: HEAD as u64, paused };
     let started = create::start(ctx, &domain.name, &domain.record, &lock, &begin, &mut interrupt);
-    let booting = match started {
-        Ok(booting) => booting,
-        Err(e) => {
-            let _ = ctx.store.remove_run(&domain.record.uuid);
-            return Err(e);
-        }
-    };
+    let booting = started.inspect_err(|_| drop(ctx.store.remove_run(&domain.record.uuid)))?;
     drop(lock);
     booting.finish(ctx, false, paused, false, Duration::from_secs(60), &mut interrupt)
 }

@@ -5,10 +5,10 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::VERBS;
+use super::{VERBS, because};
 use crate::backend::hexagon::qemu::qmp::{PATIENCE, Qmp};
 use crate::domain::DomainRef;
-use crate::ops::{Ctx, Error, Result, sweep};
+use crate::ops::{Ctx, Error, Result, lifecycle};
 use crate::store::domains::{Domain, Run};
 use crate::sys::sock;
 use crate::sys::unfinished::{self, Unfinished};
@@ -43,9 +43,9 @@ pub fn must_share(domain: &Domain, cannot: &str, hint: &str) -> Result<()> {
 
 /// A talk with a domain's QEMU. Errors: it hangs, or has just ended.
 pub fn talk(ctx: &Ctx, domain: &Domain) -> Result<Qmp> {
-    let cannot = || Error::general(format!("cannot reach the QEMU of domain '{}'", domain.name));
-    let stream = sock::connect(&ctx.store.run_dir(&domain.record.uuid), VERBS).map_err(|e| cannot().because(e))?;
-    Qmp::greeted(stream, PATIENCE).map_err(|e| cannot().because(e.to_string()))
+    let what = || format!("cannot reach the QEMU of domain '{}'", domain.name);
+    let stream = sock::connect(&ctx.store.run_dir(&domain.record.uuid), VERBS).map_err(because(what))?;
+    Qmp::greeted(stream, PATIENCE).map_err(because(what))
 }
 
 /// Stops a guest's CPUs, or lets them go on.
@@ -53,7 +53,7 @@ pub fn freeze(ctx: &Ctx, domain: &Domain, frozen: bool) -> Result<()> {
     let verb = if frozen { "pause" } else { "unpause" };
     let mut qmp = talk(ctx, domain)?;
     let done = if frozen { qmp.stop() } else { qmp.cont() };
-    done.map_err(|e| Error::general(format!("cannot {verb} domain '{}'", domain.name)).because(e.to_string()))?;
+    done.map_err(because(|| format!("cannot {verb} domain '{}'", domain.name)))?;
     written(ctx, domain, |run| run.paused == frozen);
     Ok(())
 }
@@ -66,24 +66,18 @@ fn written(ctx: &Ctx, domain: &Domain, is: impl Fn(&Run) -> bool) {
     }
 }
 
-/// A running domain with a kernel of its own; `cannot` is said of one that has none.
-pub fn active(ctx: &Ctx, which: &DomainRef, cannot: &str) -> Result<Domain> {
-    crate::ops::need_root("this")?;
-    ctx.store.open()?;
-    sweep::sweep(ctx)?;
-    let domain = ctx.store.resolve(which)?.filter(|d| d.state.is_active());
-    let domain = domain.ok_or_else(|| Error::no_domain(which))?;
+/// A running domain with a kernel of its own, for a verb; `cannot` is said of one that has none.
+pub fn active(ctx: &Ctx, verb: &str, which: &DomainRef, cannot: &str) -> Result<Domain> {
+    lifecycle::begin(ctx, verb)?;
+    let domain = lifecycle::find_active(ctx, which)?;
     must_be_ours(&domain, cannot)?;
     Ok(domain)
 }
 
 /// A line of QEMU's own monitor, and what it says.
 pub fn monitor_command(ctx: &Ctx, which: &DomainRef, line: &str) -> Result<String> {
-    let domain = &active(ctx, which, "it has no QEMU to talk to")?;
-    let failed = |e: &dyn std::fmt::Display| {
-        Error::general(format!("QEMU does not do that for '{}'", domain.name)).because(e.to_string())
-    };
-    talk(ctx, domain)?.monitor(line).map_err(|e| failed(&e))
+    let domain = &active(ctx, "qemu-monitor-command", which, "it has no QEMU to talk to")?;
+    talk(ctx, domain)?.monitor(line).map_err(because(|| format!("QEMU does not do that for '{}'", domain.name)))
 }
 
 /// What can be pulled in a machine (xl's `trigger`).
@@ -99,45 +93,40 @@ pub enum Trigger {
 
 /// Pulls it. Errors: as QEMU says; not every machine has everything.
 pub fn trigger(ctx: &Ctx, which: &DomainRef, what: Trigger) -> Result<()> {
-    let domain = &active(ctx, which, "it has no buttons")?;
+    let domain = &active(ctx, "trigger", which, "it has no buttons")?;
     let mut qmp = talk(ctx, domain)?;
     let done = match what {
         Trigger::Nmi => qmp.call("inject-nmi", serde_json::Value::Null).map(drop),
         Trigger::Reset => qmp.reset(),
         Trigger::Power => qmp.powerdown(),
     };
-    done.map_err(|e| Error::general(format!("cannot do that to '{}'", domain.name)).because(e.to_string()))
+    done.map_err(because(|| format!("cannot do that to '{}'", domain.name)))
 }
 
 /// Writes a guest's memory as an ELF core, while it stands still. Errors: the file; as QEMU says. No half of a file is left.
 pub fn dump_core(ctx: &Ctx, which: &DomainRef, path: &Path) -> Result<()> {
-    let domain = &active(ctx, which, "its processes are this host's: gcore writes the core of one")?;
-    let cannot = |e: &dyn std::fmt::Display| {
-        Error::general(format!("cannot write the memory of '{}' to {}", domain.name, path.display()))
-            .because(e.to_string())
-    };
+    let domain = &active(ctx, "dump-core", which, "its processes are this host's: gcore writes the core of one")?;
+    let what = || format!("cannot write the memory of '{}' to {}", domain.name, path.display());
     unfinished::sweep(path);
-    let (unfinished, file) = Unfinished::file(path, 0o600).map_err(|e| cannot(&e))?;
+    let (unfinished, file) = Unfinished::file(path, 0o600).map_err(because(what))?;
     let step = ctx.report.begin(&format!("writing the memory of {}", domain.name), None);
-    talk(ctx, domain)?.dump(file.as_fd(), DUMPING).map_err(|e| cannot(&e))?;
-    unfinished.publish(&file, path, true).map_err(|e| cannot(&e))?;
+    talk(ctx, domain)?.dump(file.as_fd(), DUMPING).map_err(because(what))?;
+    unfinished.publish(&file, path, true).map_err(because(what))?;
     step.done(&format!("wrote the memory of {}", domain.name));
     Ok(())
 }
 
 /// Asks a guest to keep so many bytes of memory and give back the rest; it may get them again. Errors: more than its machine has.
 pub fn set_memory(ctx: &Ctx, which: &DomainRef, bytes: u64) -> Result<()> {
-    let domain = &active(ctx, which, "memory= is said when it is made")?;
+    let domain = &active(ctx, "mem-set", which, "memory= is said when it is made")?;
     let spec = &domain.record.spec;
     let most = spec.maxmem.unwrap_or(0).max(spec.memory.unwrap_or(super::MEMORY));
     if bytes > most {
         let what = format!("'{}' has {} MiB at most", domain.name, most >> 20);
         return Err(Error::general(what).hint("say maxmem= when the domain is made"));
     }
-    let cannot = |e: &dyn std::fmt::Display| {
-        Error::general(format!("cannot change the memory of '{}'", domain.name)).because(e.to_string())
-    };
-    talk(ctx, domain)?.balloon(bytes).map_err(|e| cannot(&e))?;
+    let what = || format!("cannot change the memory of '{}'", domain.name);
+    talk(ctx, domain)?.balloon(bytes).map_err(because(what))?;
     super::devices::change(ctx, domain, |record| {
         record.spec.maxmem = Some(most);
         record.spec.memory = Some(bytes);

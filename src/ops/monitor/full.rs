@@ -20,7 +20,6 @@ use crate::arch::Profile;
 use crate::backend::hexagon::qemu::qmp::{Event, Qmp};
 use crate::backend::hexagon::qemu::verbs::{End, PANIC};
 use crate::backend::hexagon::qemu::{self, CONSOLE_ROOM, Channel, argv};
-use crate::backend::hexagon::{Link, Nic};
 use crate::domain::full::Executor;
 use crate::domain::{Action, Name};
 use crate::monitor::{Guest, How, Outcome, Started};
@@ -30,7 +29,7 @@ use crate::store::Store;
 use crate::store::domains::Record;
 use crate::sys::cgroup::Limits;
 use crate::sys::lock::Lock;
-use crate::sys::{devices, fail, ns, sock, tap};
+use crate::sys::{devices, fail, ns, sock};
 
 /// How long QEMU may take to say that it is there: it has to map the guest's memory and read its kernel.
 const GREETING: Duration = Duration::from_secs(60);
@@ -81,7 +80,7 @@ impl Full {
         setup.console = Channel::Connected(serial.as_raw_fd());
         let mut inherited = vec![theirs, serial, verbs, agent];
         for (n, nic) in machine.nics.iter().enumerate() {
-            let tap = self.tap(n, nic)?;
+            let tap = hexagon::machine::tap(self.held.run.domid, n, nic)?;
             setup.taps.push(tap.as_ref().map(AsRawFd::as_raw_fd));
             inherited.extend(tap);
         }
@@ -123,15 +122,6 @@ impl Full {
         let Some(domain) = saved else { return Ok(()) };
         self.held.record = Record { saved: None, ..domain.record };
         self.held.store.write_record(&name, &self.held.record).map_err(text)
-    }
-
-    /// The host's end of an interface on a bridge.
-    fn tap(&self, n: usize, nic: &Nic) -> Text<Option<OwnedFd>> {
-        let Link::Bridge { bridge, name } = &nic.link else { return Ok(None) };
-        let name = name.clone().unwrap_or_else(|| hexagon::machine::tap_name(self.held.run.domid, n));
-        let made =
-            tap::on_bridge(&name, bridge).map_err(|e| format!("cannot make the network interface {name}: {e}"))?;
-        Ok(Some(made.0))
     }
 
     fn send(&mut self, command: &str, arguments: Value) -> Text<()> {

@@ -222,9 +222,8 @@ pub fn netdev(nic: &Nic, n: usize, tap: Option<&str>) -> Result<Value, Unfit> {
 
 /// A network interface's device. It starts no system from the network, so it needs no boot ROM, which not every host has.
 pub fn nic_device(nic: &Nic, n: usize) -> Value {
-    let mac: Vec<String> = nic.mac.iter().map(|b| format!("{b:02x}")).collect();
     json!({"driver": "virtio-net-pci", "id": format!("nic{n}"), "bus": format!("port-nic{n}"), "addr": "0x0",
-        "netdev": format!("net{n}"), "mac": mac.join(":"), "romfile": ""})
+        "netdev": format!("net{n}"), "mac": nic.address(), "romfile": ""})
 }
 
 /// A flat value as one word of the older kind, `driver,key=value,…` with commas doubled: QEMU before 7.0 cannot unplug what it was

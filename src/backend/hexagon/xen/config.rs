@@ -224,8 +224,7 @@ fn nic(nic: &Nic) -> Result<String, Error> {
             });
         }
     };
-    let mac: Vec<String> = nic.mac.iter().map(|b| format!("{b:02x}")).collect();
-    let mut words = vec![format!("mac={}", mac.join(":")), format!("bridge={}", interface(bridge)?)];
+    let mut words = vec![format!("mac={}", nic.address()), format!("bridge={}", interface(bridge)?)];
     if let Some(name) = name {
         words.push(format!("vifname={}", interface(name)?));
     }

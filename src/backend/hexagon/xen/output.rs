@@ -7,6 +7,8 @@
 
 use std::time::Duration;
 
+use crate::domain::xlcfg::drive::{Bus, Drive};
+
 /// A line that is not what xl prints there.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("cannot read what 'xl {verb}' printed: {line:?}")]
@@ -228,23 +230,9 @@ pub fn block_list(bytes: &[u8]) -> Result<Vec<Block>, Error> {
 
 /// The name of the disk that a number stands for: 51712 is `xvda`. None: not one of Xen's own disks. Source: xen-vbd-interface(7).
 pub fn vdev(device: u32) -> Option<String> {
-    let (disk, partition) = match device {
-        // Major 202, sixteen numbers for each disk.
-        0xca00..=0xcaff => ((device & 0xff) >> 4, device & 0xf),
-        // Bit 28: twenty bits of disk, eight of partition.
-        0x1000_0000..=0x1fff_ffff => ((device >> 8) & 0xf_ffff, device & 0xff),
-        _ => return None,
-    };
-    let (mut letters, mut left) = (String::new(), disk);
-    loop {
-        letters.insert(0, char::from(b'a' + u8::try_from(left % 26).ok()?));
-        left /= 26;
-        if left == 0 {
-            break;
-        }
-        left -= 1;
-    }
-    Some(if partition == 0 { format!("xvd{letters}") } else { format!("xvd{letters}{partition}") })
+    let drive = Drive::numbered(device).filter(|drive| drive.bus == Bus::Xen)?;
+    let letters = drive.letters();
+    Some(if drive.partition == 0 { format!("xvd{letters}") } else { format!("xvd{letters}{}", drive.partition) })
 }
 
 /// A row of `xl network-list`.

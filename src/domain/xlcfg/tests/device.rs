@@ -261,3 +261,14 @@ fn rates() {
         assert!(Rate::parse(bad).is_err(), "{bad}");
     }
 }
+
+#[test]
+fn whole_disks_have_xens_numbers() {
+    let number = |vdev| Drive::parse(vdev).map(Drive::number);
+    assert_eq!(["xvda", "xvdb", "xvdp", "vda"].map(number), [51712, 51728, 51952, 51712].map(Some));
+    assert_eq!(number("xvdq"), Some((1 << 28) | (16 << 8)));
+    for vdev in ["xvda", "xvdz", "xvdaa"] {
+        let drive = Drive::parse(vdev).unwrap();
+        assert_eq!(Drive::numbered(drive.number()), Some(drive), "{vdev}");
+    }
+}
