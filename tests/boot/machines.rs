@@ -68,6 +68,8 @@ fn a_machine_has_xls_verbs() {
     assert_eq!(said.text(), "aarch64\n2\nrunning\nm\n");
     exec(pronto, "m", "echo out; echo err >&2; exit 7").exits(7).prints("out").says("err");
     pronto.run(["exec", "m", "--", "no-such-program"]).exits(127);
+    let as_user = ["exec", "-u", "tester", "-w", "/tmp", "-e", "K=a b", "m", "--", "sh", "-c", "id -un; pwd; echo $K"];
+    pronto.run(as_user).ok().prints("tester\n/tmp\na b");
     pronto.run(["exec", "-t", "m", "--", "true"]).exits(125).says("pronto console m");
 
     // What goes by a guest's processes on this host would reach QEMU's.
