@@ -23,11 +23,11 @@ pub enum State {
     Building,
     /// Its init runs.
     Running,
-    /// Its cgroup is frozen.
+    /// It stands still: its cgroup is frozen, or its CPUs are stopped.
     Paused,
     /// It was asked to stop, or is being cleaned up.
     Stopping,
-    /// It ended badly and is not cleaned up yet.
+    /// It ended badly, and is not cleaned up yet or was to be kept.
     Crashed,
     /// It has a disk and does not run.
     ShutOff,

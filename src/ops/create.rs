@@ -124,7 +124,7 @@ pub fn start(
             name: name.clone(),
             uuid: record.uuid.clone(),
             domid,
-            emulated: record.is_slow(),
+            emulated: record.is_translated(),
             machine: record.hardware.is_some(),
             starter,
         }),

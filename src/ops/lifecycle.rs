@@ -27,7 +27,7 @@ pub enum Which {
 
 /// How long a guest may take to stop before it is killed.
 fn patience(domain: &Domain, timeout: Option<Duration>) -> Duration {
-    timeout.unwrap_or(Duration::from_secs(if domain.record.is_slow() { 180 } else { 90 }))
+    timeout.unwrap_or(Duration::from_secs(if domain.record.is_translated() { 180 } else { 90 }))
 }
 
 pub(super) fn begin(ctx: &Ctx, verb: &str) -> Result<()> {
@@ -117,7 +117,7 @@ pub fn reboot(ctx: &Ctx, which: &Which, wait: bool, timeout: Option<Duration>) -
         lines.push((domain, line, limit));
     }
     for (domain, mut line, limit) in lines.into_iter().filter(|_| wait) {
-        let boot = Duration::from_secs(if domain.record.is_slow() { 600 } else { 120 });
+        let boot = Duration::from_secs(if domain.record.is_translated() { 600 } else { 120 });
         let deadline = Instant::now() + limit + boot;
         loop {
             match line.next(deadline, &mut interrupt)? {

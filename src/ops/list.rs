@@ -93,7 +93,7 @@ fn row(domain: &Domain) -> Row {
         vcpus: vcpus(domain),
         cpu_seconds: run.map_or(0.0, |r| r.cage.cpu_micros() as f64 / 1e6),
         arch: record.arch.clone(),
-        emulated: record.is_slow(),
+        emulated: record.is_translated(),
         native: record.emulated.as_ref().and_then(|by| by.native.clone()),
         image: record.spec.image.clone(),
         backend: run.map_or_else(|| record.spec.backend.name().to_owned(), |r| r.backend.clone()),

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use super::accel_builds::{MAKE, RUN};
 use crate::common::fixtures::{self, BOOKWORM_AMD64, BOOKWORM_ARM64};
 use crate::common::harness::cases;
 use crate::common::pronto::{Pronto, scratch, shared};
@@ -13,21 +14,17 @@ cases! {
             what_fails_its_trial_stays_emulated, a_trial_that_is_killed_leaves_nothing;
 }
 
-/// Objects of a C and a C++ program without what names the compiler's build, as one hash each.
-const COMPILE: &str = r#"
-cd /root/b
-printf '#include <stdio.h>\n#include <stddef.h>\n#include <local.h>\nint main(void) { printf("%%d %%zu %%s\\n", LOCAL, sizeof(max_align_t), __FILE__); return 0; }\n' >c.c
-printf '#include <iostream>\n#include <stdexcept>\nint main() { try { throw std::runtime_error("thrown"); } catch (std::exception &e) { std::cout << e.what() << std::endl; } }\n' >d.cc
-gcc -g -O2 -MD -c c.c -o c.o && g++ -g -O2 -MD -c d.cc -o d.o && gcc c.o -o c && g++ d.o -o d
-gcc -shared -fPIC -O2 c.c -o c.so && gcc -static -O2 c.c -o cs && gcc -O2 -flto c.c -o cl && gcc -O2 -fsanitize=undefined c.c -o cu
-for f in c.o d.o c d c.so cs cl cu; do objcopy -R .comment -R .note.gnu.build-id $f $f.plain; done
-sha256sum *.plain *.d
+/// Where the compiler looks and what it hands on, also to a linker of a build's own.
+const LOOKS: &str = r#"
 for w in -print-search-dirs -print-sysroot -dumpspecs -print-prog-name=ld -print-file-name=crt1.o -print-multi-lib; do gcc $w; done | sha256sum
 echo | g++ -x c++ -v -E - 2>&1 | sed -n '/^#include/,/^End/p'
 gcc -v c.o -o v 2>&1 | grep -E '^(LIBRARY|COMPILER)_PATH|collect2' | sed 's/-fresolution=[^ ]*//'
 mkdir -p own; printf '#!/bin/sh\necho an own linker\n' >own/ld; chmod 755 own/ld; gcc -Bown/ c.o -o v; PATH=$PWD/own:$PATH gcc c.o -o v
-gcc -fuse-ld=gold c.o -o v && ./v
-./c; ./d; ./cs; ./cl; ./cu"#;
+gcc -fuse-ld=gold c.o -o v && ./v"#;
+
+fn compile() -> String {
+    format!("{MAKE}\n{LOOKS}\n{RUN}")
+}
 
 fn a_guest_builds_natively_and_stays_its_own() {
     let pronto = shared();
@@ -43,8 +40,7 @@ fn a_guest_builds_natively_and_stays_its_own() {
     // What comes later is native, too.
     let install = "apt-get -qq update && apt-get -qq -y install --no-install-recommends g++ make fakeroot libc6-dev >/dev/null 2>&1; echo $?";
     assert_eq!(sh(&format!("export DEBIAN_FRONTEND=noninteractive; {install}")), "0");
-    sh("mkdir -p /root/b /usr/local/include; echo '#define LOCAL 7' >/usr/local/include/local.h");
-    let accelerated = sh(COMPILE);
+    let accelerated = sh(&compile());
     assert!(sh("gcc -v 2>&1").contains("--build=x86_64-linux-gnu"), "it is the native one");
     assert!(accelerated.ends_with("7 32 c.c\nthrown\n7 32 c.c\n7 32 c.c\n7 32 c.c"), "{accelerated}");
     assert_eq!(
@@ -94,7 +90,7 @@ fn a_guest_builds_natively_and_stays_its_own() {
     pronto.run(["start", "--accel", "off", "b"]).ok();
     assert!(!sh("readlink /proc/$$/exe").starts_with("/run/accel/"));
     assert_eq!(sh("dpkg --verify gcc-12 cpp-12 g++-12 make sed dash binutils-aarch64-linux-gnu coreutils"), "");
-    assert_eq!(sh(COMPILE), accelerated, "byte by byte, but for the compiler's name");
+    assert_eq!(sh(&compile()), accelerated, "byte by byte, but for the compiler's name");
     assert_eq!(sh(guard), guarded);
     pronto.run(["destroy", "b"]).ok();
     pronto.run(["delete", "b"]).ok();

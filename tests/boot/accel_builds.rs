@@ -11,15 +11,18 @@ cases! {
     Together: armhf_builds_the_same, trixie_builds_the_same;
 }
 
-/// Objects and programs without what names the compiler's build, as one hash each.
-const COMPILE: &str = r#"
+/// Makes objects and programs; what names the compiler's build taken out, they are one hash each.
+pub(super) const MAKE: &str = r#"
 mkdir -p /root/b /usr/local/include; echo '#define LOCAL 7' >/usr/local/include/local.h; cd /root/b
 printf '#include <stdio.h>\n#include <stddef.h>\n#include <local.h>\nint main(void) { printf("%%d %%zu %%s\\n", LOCAL, sizeof(max_align_t), __FILE__); return 0; }\n' >c.c
 printf '#include <iostream>\n#include <stdexcept>\nint main() { try { throw std::runtime_error("thrown"); } catch (std::exception &e) { std::cout << e.what() << std::endl; } }\n' >d.cc
 gcc -g -O2 -MD -c c.c -o c.o && g++ -g -O2 -MD -c d.cc -o d.o && gcc c.o -o c && g++ d.o -o d
 gcc -shared -fPIC -O2 c.c -o c.so && gcc -static -O2 c.c -o cs && gcc -O2 -flto c.c -o cl && gcc -O2 -fsanitize=undefined c.c -o cu
 for f in c.o d.o c d c.so cs cl cu; do objcopy -R .comment -R .note.gnu.build-id $f $f.plain; done
-sha256sum *.plain *.d; ./c; ./d; ./cs; ./cl; ./cu"#;
+sha256sum *.plain *.d"#;
+
+/// Runs them.
+pub(super) const RUN: &str = "./c; ./d; ./cs; ./cl; ./cu";
 
 /// What the compiler says of itself (but for what it links to code for graphics processors, which only the guest's own may be built for and is
 /// asked to make) and where it looks; which programs and libraries of a build's own it finds; what it makes of parts.
@@ -74,10 +77,11 @@ fn builds_the_same(guest: Recipe, compiler: &str, packages: &str, more: &str) ->
     );
     assert_eq!(run(&[], &install), "0");
     assert!(run(&[], "gcc -v 2>&1").contains("--build=x86_64-linux-gnu"), "it is the native one");
-    let native = [COMPILE, LOOK, more].map(|script| run(&[], script));
+    let compile = format!("{MAKE}\n{RUN}");
+    let native = [&compile, LOOK, more].map(|script| run(&[], script));
     let off = ["--accel", "off"];
     assert!(!run(&off, "gcc -v 2>&1").contains("--build=x86_64-linux-gnu"), "it is the guest's own");
-    let emulated = [COMPILE, LOOK, more].map(|script| run(&off, script));
+    let emulated = [&compile, LOOK, more].map(|script| run(&off, script));
     let own = "slim\nfat\nown /root/look/own/ld\nown /root/look/own/ld\nown /root/look/own/ar\n";
     assert!(emulated[0].contains("thrown") && emulated[1].contains(own), "{emulated:?}");
     for (native, emulated) in native.iter().zip(&emulated) {

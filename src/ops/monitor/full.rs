@@ -137,39 +137,28 @@ impl Full {
             self.qmp = None;
             return Ok(false);
         }
-        let mut all = Vec::new();
-        while let Some(event) = qmp.event() {
-            all.push(event);
-        }
         let mut up = false;
-        for event in all {
+        while let Some(event) = self.qmp.as_mut().and_then(Qmp::event) {
             up |= self.happened(&event)?;
         }
         Ok(up)
     }
 
     fn happened(&mut self, event: &Event) -> Text<bool> {
-        let run = &mut self.held.run;
         match event.name.as_str() {
-            "STOP" if self.end.is_none() => run.paused = true,
+            "STOP" if self.end.is_none() => self.held.run.paused = true,
             "RESUME" => {
-                run.paused = false;
+                self.held.run.paused = false;
                 self.forget_saved()?;
             }
             "VSERPORT_CHANGE" if event.data["id"] == "agent0" => {
-                run.agent = event.data["open"].as_bool() == Some(true);
+                self.held.run.agent = event.data["open"].as_bool() == Some(true);
                 self.held.write_run()?;
                 return Ok(self.held.run.agent);
             }
-            _ => {
-                if let Some(end) = End::of(event) {
-                    self.over(end)?;
-                }
-                return Ok(false);
-            }
+            _ => return End::of(event).map_or(Ok(()), |end| self.over(end)).map(|()| false),
         }
-        self.held.write_run()?;
-        Ok(false)
+        self.held.write_run().map(|()| false)
     }
 
     /// The guest has ended by itself.

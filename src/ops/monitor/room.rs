@@ -85,8 +85,6 @@ impl Room {
                 }
             }
         }
-        std::fs::create_dir_all("/tmp")?;
-        std::fs::create_dir_all("/var/tmp")?;
         mount::set_read_only(self.root.as_fd(), false)?;
         caps::drop_to(Mask(0))?;
         nix::sys::prctl::set_no_new_privs()?;

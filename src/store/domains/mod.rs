@@ -56,7 +56,7 @@ pub struct Record {
 
 impl Record {
     /// Whether its programs are translated, so that everything takes longer.
-    pub fn is_slow(&self) -> bool {
+    pub fn is_translated(&self) -> bool {
         let translated = |hardware: &Hardware| hardware.executor != Executor::Kvm;
         self.emulated.is_some() || self.hardware.as_ref().is_some_and(translated)
     }
@@ -110,7 +110,7 @@ pub struct Run {
     pub machine: String,
     /// The monitor's PID.
     pub monitor: i32,
-    /// PID of the guest's init, as the host sees it; 0 before it is known.
+    /// PID of the guest's init, as the host sees it, or of the QEMU that runs its machine; 0 before it is known.
     pub leader: i32,
     /// The leader's start time in clock ticks since boot: with the PID it names one process for good.
     pub leader_start: u64,
